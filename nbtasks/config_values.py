@@ -1,0 +1,89 @@
+"""What each setting may be: one parser per kind of value, pure. `config` adds where a bad value came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from nbtasks.errors import OptionError
+from nbtasks.queue.layout import TAG
+from nbtasks.spec import check_name, seconds
+
+Parser = Callable[[str, Any], Any]
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
+
+
+def _flag(name: str, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise OptionError("give true or false")
+
+
+def text(name: str, value: Any) -> str:
+    """`value` if it is a text; the parser of every setting that has none in `PARSERS`."""
+    if not isinstance(value, str):
+        raise OptionError("give a text")
+    return value
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or isinstance(value, (bool, float)):
+        raise OptionError("give a whole number of at least 1")
+    return number
+
+
+def _duration(name: str, value: Any) -> float:
+    duration = seconds(name, value)
+    if duration is None:
+        raise OptionError("give seconds, or text such as '90s', '10m', '2h', '1d'")
+    return duration
+
+
+def _size(name: str, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise OptionError("give bytes, or text such as '64MB', '2GiB'")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
+
+
+def _durability(name: str, value: Any) -> str:
+    if value not in ("second", "power"):
+        raise OptionError("give 'second' or 'power'")
+    return str(value)
+
+
+def _lane(name: str, value: Any) -> str:
+    return check_name(name, text(name, value))
+
+
+def _env(name: str, value: Any) -> str:
+    if value and not TAG.fullmatch(text(name, value)):
+        raise OptionError("give 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'")
+    return text(name, value)
+
+
+# Each takes the name of the setting and the value from a file, variable or call.
+PARSERS: dict[str, Parser] = {
+    "autostart": _flag,
+    "slots": _count,
+    "lane": _lane,
+    "env": _env,
+    "boot": _env,
+    "durability": _durability,
+    "idle_exit": _duration,
+    "wait": _flag,
+    "grace": _duration,
+    "log_limit": _size,
+    "bring_back_limit": _size,
+}
