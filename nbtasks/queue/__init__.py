@@ -1,0 +1,1 @@
+"""The queue directory: docs/format.md in code."""

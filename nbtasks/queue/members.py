@@ -1,0 +1,127 @@
+"""Workers and slots: who they are, and who of them lives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from nbtasks import processes
+from nbtasks.processes import Identity
+from nbtasks.queue.layout import ALPHABET
+from nbtasks.queue.store import Store
+
+_BIRTH = 10.0  # seconds that a new member is given between making its folder and saying who it is
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker ("w-…"), a slot of one ("s-…") or a process that runs tasks in place ("i-…").
+
+    Names are new for every incarnation, so no claim of a dead one can be taken for a live one's.
+    """
+
+    name: str
+    process: Identity
+    started: float  # seconds since 1970
+    worker: str = ""  # of a slot: who supervises it
+    lanes: tuple[str, ...] = ()
+    env: str = ""
+    slots: int = 0
+    auto: bool = False
+    engine: str = "processes"
+    version: str = ""
+
+
+class Stop(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request that a slot stop one delivery: ``cancel`` or ``timeout``."""
+
+    ticket: str
+    kind: str
+    reason: str = ""
+
+
+_member = msgspec.json.Decoder(Member)
+_stop = msgspec.json.Decoder(Stop)
+
+
+def new_name(letter: str, *parts: object) -> str:
+    """A name that no worker or slot ever had: ``w-k3f9ab``, ``s-k3f9ab-1-x7``."""
+    chance = "".join(secrets.choice(ALPHABET) for _ in range(6))
+    return "-".join([letter, *(str(part) for part in parts), chance])
+
+
+def register(store: Store, member: Member) -> None:
+    """Write who the member is; before it claims anything."""
+    store.disk.replace(store.layout.identity(member.name), msgspec.json.encode(member))  # never seen half
+
+
+def find_member(store: Store, name: str) -> Member | None:
+    """Who `name` is, or None when its identity is missing or unreadable."""
+    try:
+        return _member.decode(store.disk.read(store.layout.identity(name), 65536))
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def is_dead(store: Store, name: str) -> bool:
+    """True when the member's process has certainly ended. A doubt (another host, an I/O error) is not a death."""
+    try:
+        member = _member.decode(store.disk.read(store.layout.identity(name), 65536))
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return not _is_young(store, name)  # it may be about to say who it is
+    except OSError:
+        return False
+    return processes.is_alive(member.process) is False
+
+
+def _is_young(store: Store, name: str) -> bool:
+    try:
+        return abs(time.time() - os.stat(_folder(store, name)).st_ctime) < _BIRTH
+    except OSError:
+        return False
+
+
+def list_workers(store: Store, *, alive: bool = True) -> Iterator[Member]:
+    """The workers of this queue; with `alive` only those that live on this host."""
+    for name in sorted(store.disk.list(store.layout.workers)):
+        member = find_member(store, name) if name.startswith("w-") else None
+        if member is not None and (not alive or processes.is_alive(member.process)):
+            yield member
+
+
+def list_slots(store: Store) -> Iterator[Member]:
+    """All slots that have a folder, alive or not."""
+    for name in sorted(store.disk.list(store.layout.slots)):
+        if member := find_member(store, name):
+            yield member
+
+
+def find_stop(store: Store, slot: str) -> Stop | None:
+    """The supervisor's last request to this slot, or None."""
+    try:
+        return _stop.decode(store.disk.read(store.layout.stop(slot), 65536))
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def request_stop(store: Store, slot: str, stop: Stop) -> None:
+    """Leave a request for the slot; a signal tells it to look."""
+    store.disk.replace(store.layout.stop(slot), msgspec.json.encode(stop))
+
+
+def _folder(store: Store, name: str) -> str:
+    return store.layout.identity(name).rpartition("/")[0]
+
+
+def forget(store: Store, name: str) -> None:
+    """Take away the folder of a dead member that holds no claim any more."""
+    folder = _folder(store, name)
+    with contextlib.suppress(OSError):
+        for file in store.disk.list(folder):
+            store.disk.remove(f"{folder}/{file}")
+        store.disk.remove_folder(folder)
+        store.disk.remove_folder(store.layout.running_folder(name))
