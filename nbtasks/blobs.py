@@ -14,12 +14,14 @@ import os
 import re
 import secrets
 import stat
+import threading
 import weakref
 
 from nbtasks.durable import Bytes, Disk, RealDisk
 from nbtasks.errors import FrameDamaged
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+_WORTH_A_THREAD = 8 << 20
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 # A mapping keeps a descriptor. A thousand small results in one kernel must not use them all up, so
@@ -35,6 +37,7 @@ class Blobs:
     def __init__(self, disk: Disk, folder: str) -> None:
         self.disk = disk
         self.folder = folder
+        self._known: set[tuple[int, bytes]] = set()
 
     def path(self, hash: str) -> str:
         """Where a blob lies. Raises FrameDamaged when `hash` is none, so that nothing else becomes a path."""
@@ -48,16 +51,60 @@ class Blobs:
         ``flush=True``: it survives a power cut. Raises OSError when it does not fit; then nothing is left behind.
         """
         view = flat(buffer)
-        hash = hashlib.sha256(view).hexdigest()
-        path = self.path(hash)
-        if self._size(path) != view.nbytes:  # a crash may have left half of one
-            # A dot-name: whoever lists the folder leaves it alone, and the sweep knows it for a leftover.
-            hidden = f"{self.folder}/{hash[:2]}/.{hash}.{secrets.token_hex(4)}"
-            self.disk.create(hidden, (view,))
-            self.disk.move(hidden, path)
+        if view.nbytes < _WORTH_A_THREAD or self._is_known(view):
+            hash = hashlib.sha256(view).hexdigest()
+            path = self.path(hash)
+            if self._size(path) != view.nbytes:  # a crash may have left half of one
+                hidden = self._hidden(f"{hash[:2]}/")
+                self.disk.create(hidden, (view,))
+                self._show(hidden, path)
+        else:
+            path = self._put_large(view)
+            hash = path.rpartition("/")[2]
         if flush:
             self.disk.flush(path)
         return hash
+
+    def _put_large(self, view: memoryview) -> str:
+        """Write and hash at the same time, for either takes long; the path."""
+        hashes: list[str] = []
+        thread = threading.Thread(target=lambda: hashes.append(hashlib.sha256(view).hexdigest()))
+        thread.start()
+        hidden = self._hidden("")
+        try:
+            self.disk.create(hidden, (view,))
+        finally:
+            thread.join()
+        path = self.path(hashes[0])
+        if self._size(path) == view.nbytes:
+            self.disk.remove(hidden)
+        else:
+            self._show(hidden, path)
+        return path
+
+    def _show(self, hidden: str, path: str) -> None:
+        try:
+            self.disk.move(hidden, path)
+        except BaseException:
+            self.disk.remove(hidden)
+            raise
+
+    def _hidden(self, folder: str) -> str:
+        # A dot-name: whoever lists the folder leaves it alone, and the sweep knows it for a leftover.
+        return f"{self.folder}/{folder}.{secrets.token_hex(8)}"
+
+    def _is_known(self, view: memoryview) -> bool:
+        """Whether this process has probably stored the same before; then it is not written only to be thrown away."""
+        sample = hashlib.sha256()
+        for at in range(0, view.nbytes, view.nbytes // 64):
+            sample.update(view[at : at + 512])
+        known = (view.nbytes, sample.digest())
+        if known in self._known:
+            return True
+        if len(self._known) > 10_000:
+            self._known.clear()
+        self._known.add(known)
+        return False
 
     def has(self, hash: str) -> bool:
         """Whether a blob is there."""

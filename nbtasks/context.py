@@ -82,9 +82,11 @@ def capture(blobs: Blobs) -> str:
         and last.path == sys.path
         and last.environ == environ
         and last.folder == blobs.folder
-        and (time.monotonic() - last.moment < _TRUST or blobs.has(last.hash))
     ):
-        return last.hash
+        if time.monotonic() - last.moment < _TRUST or blobs.has(last.hash):
+            return last.hash
+        project.forget()
+        sources = project.freeze(blobs)
     path = list(sys.path)
     context = Context(cwd, tuple(map(os.fspath, filter(_is_path, path))), _changes(), sources)
     hash = blobs.put(_encode(context))

@@ -157,7 +157,7 @@ def _of_instance(obj: Any) -> Iterator[Child]:
         return  # it is this object itself that refuses
     if not isinstance(reduced, tuple):
         return
-    _, args, state, items, pairs, *_ = (*reduced, None, None, None, None)
+    _, args, state, items, pairs = (*reduced[:5], None, None, None)[:5]
     for part in state if isinstance(state, tuple) else (state,):
         if isinstance(part, dict):
             yield from ((f".{name}", value) for name, value in part.items())

@@ -66,7 +66,7 @@ class Disk:
         raise NotImplementedError
 
     def list(self, folder: str) -> Names:
-        """The names in `folder`, in no order; none when it does not exist."""
+        """The names in `folder`, in no order; none when it does not exist or is none."""
         raise NotImplementedError
 
     def read(self, path: str, limit: int | None = None) -> bytes:
@@ -170,7 +170,7 @@ class RealDisk(Disk):
     def list(self, folder: str) -> Names:
         try:
             return os.listdir(folder)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a stray file where a folder belongs stops nobody
             return []
 
     def read(self, path: str, limit: int | None = None) -> bytes:

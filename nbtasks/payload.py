@@ -72,15 +72,19 @@ def _dump(name: str, obj: object, references: bool, where: str) -> Part:
     return Part(name, data, tuple(buffers), tuple(pickler.found), sha256)
 
 
-def load(part: Part, values: Callable[[str], object] | None = None, *, home: bool = False) -> Any:
+def load(
+    part: Part, values: Callable[[str], object] | None = None, *, home: bool = False, guest: bool = False
+) -> Any:
     """The object of a part. Its large buffers are used as they are, without a copy.
 
     `values` gives the value of a task whose id is among the references. ``home=True`` lets names of the notebook
-    go to the ``__main__`` that `make_home` made in this process; nowhere else does loading change a name. A load
-    within `values` does as the outer one. Raises PayloadError when this environment lacks what the object needs.
+    go to the ``__main__`` that `make_home` made in this process. ``guest=True``, for what comes back to the notebook,
+    makes functions see the names of this ``__main__``, and adds those that it lacks. A load within `values` does as
+    the outer one. Raises PayloadError when this environment lacks what the object needs.
     """
-    before = loading.home, loading.values
+    before = loading.home, loading.guest, loading.values
     loading.home = before[0] or (home and has_home())
+    loading.guest = guest and not loading.home
     loading.values = values
     try:
         return pickle.loads(part.view(), buffers=part.buffers)
@@ -89,9 +93,9 @@ def load(part: Part, values: Callable[[str], object] | None = None, *, home: boo
     except Exception as error:
         raise PayloadError(_why(part.name, error)) from error
     finally:
-        if loading.home:
+        if loading.home or loading.guest:
             sys.modules["__main__"].__dict__["__builtins__"] = builtins  # cloudpickle puts the dict of it there
-        loading.home, loading.values = before
+        loading.home, loading.guest, loading.values = before
 
 
 # A function of the notebook that uses nothing but its arguments and modules is pickled once, for it takes long

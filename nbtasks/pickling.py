@@ -33,6 +33,7 @@ class Loading(threading.local):
     """How the load that goes on in this thread is to be done; loads may be nested."""
 
     home: bool = False
+    guest: bool = False
     values: Callable[[str], object] | None = None
 
 
@@ -67,7 +68,7 @@ def has_home() -> bool:
     return _home is not None and sys.modules.get("__main__") is _home
 
 
-class Pickler(cp.Pickler):
+class Pickler(cp.Pickler):  # type: ignore[misc]
     """Pickles to `file`. With ``references=True`` registered types become references, collected in `found`."""
 
     def __init__(
@@ -104,6 +105,7 @@ class Pickler(cp.Pickler):
                 slots["__globals__"] = {key: self._as_handle(value) for key, value in slots["__globals__"].items()}
             if name:
                 return _make_function, (_id_of(obj), args), (rest[0], name), None, None, _fill_function
+            return make, args, *rest[:-1], _set_function
         elif make in (cp._make_skeleton_class, cp._make_skeleton_enum):
             return _make_class, (make, args), (rest[0], name), None, None, _fill_class
         return reduced
@@ -169,7 +171,15 @@ _NOTEBOOK: Any = _Notebook()
 
 
 def _notebook_globals() -> dict[str, Any]:
-    return sys.modules["__main__"].__dict__ if loading.home else {"__name__": "__main__"}
+    return sys.modules["__main__"].__dict__ if loading.home or loading.guest else {"__name__": "__main__"}
+
+
+def _set_function(function: FunctionType, state: tuple[Any, dict[str, Any]]) -> None:
+    there = function.__globals__
+    if loading.guest and there is sys.modules["__main__"].__dict__:
+        slots = state[1]
+        slots["__globals__"] = {name: value for name, value in slots["__globals__"].items() if name not in there}
+    cp._function_setstate(function, state)
 
 
 def _value_of(id: str) -> object:
@@ -203,7 +213,7 @@ def _find_function(id: str, args: tuple[Any, ...]) -> Any:
     known = _functions.get(id)
     if known is None:
         return None
-    plain = getattr(known, "__wrapped__", known) if type(known) is functools._lru_cache_wrapper else known
+    plain: Any = known.__wrapped__ if isinstance(known, functools._lru_cache_wrapper) else known
     is_same = plain.__code__ == args[0] and (plain.__globals__ is args[1] or not loading.home)
     return known if is_same else None
 
@@ -220,12 +230,12 @@ def _fill_class(cls: type, filling: tuple[Any, str]) -> None:
 
 
 def _fill_function(function: Any, filling: tuple[Any, str]) -> None:
-    _fill(function, filling, cp._function_setstate)
+    _fill(function, filling, _set_function)
 
 
 def _fill_cached(cached: Any, filling: tuple[Any, str]) -> None:
     def fill(cached: Any, state: Any) -> None:
-        cp._function_setstate(cached.__wrapped__, state)
+        _set_function(cached.__wrapped__, state)
         functools.update_wrapper(cached, cached.__wrapped__)
 
     _fill(cached, filling, fill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import sys
@@ -46,15 +47,14 @@ class FrozenLoader(SourceFileLoader):
     def path_stats(self, path: str) -> dict[str, float]:
         """What Python needs to know in order to use bytecode; OSError, which means "compile it", unless that is safe."""
         # Bytecode is tied to its file by seconds and size alone. It may be used, and written, when the file
-        # is what was frozen and no edit within the same second can hide.
+        # is what was frozen and no edit within the same second, or with its time set back, can hide.
         info = os.stat(path)
-        if time.time() - info.st_mtime < 2:
+        touched = max(info.st_mtime, info.st_ctime)
+        if time.time() - touched < 2:
             raise OSError("too fresh")
-        try:
-            if os.stat(cache_from_source(path)).st_mtime < int(info.st_mtime) + 1:
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(cache_from_source(path)).st_mtime < int(touched) + 1:
                 raise OSError("the bytecode is too near to an edit")
-        except FileNotFoundError:
-            pass
         with open(path, "rb") as file:
             if file.read() != self.get_data(self.path):
                 raise OSError("edited since")

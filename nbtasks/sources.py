@@ -21,7 +21,7 @@ from typing import Any
 from nbtasks.blobs import Blobs
 from nbtasks.serving import Finder, FrozenLoader, Read, Source
 
-__all__ = ["Source", "freeze", "look", "saved_after_import", "serve"]
+__all__ = ["Source", "forget", "freeze", "look", "saved_after_import", "serve"]
 
 _SETTLED = 100_000_000  # ns: a file changed less than this before it was read may change again at the same time stamp
 _NOT_MODULES = frozenset({"__main__", "__mp_main__"})
@@ -103,7 +103,7 @@ class _Project:
 
     def _is_same(self, item: tuple[str, _Module]) -> bool:
         name, known = item
-        return sys.modules.get(name) is known.module and known.module.__spec__ is known.spec
+        return sys.modules.get(name) is known.module and getattr(known.module, "__spec__", None) is known.spec
 
     def _find(self) -> Iterator[tuple[str, _Module]]:
         for name, module in list(sys.modules.items()):
@@ -130,6 +130,12 @@ def freeze(blobs: Blobs) -> dict[str, Source]:
     return _project.freeze(blobs)
 
 
+def forget() -> None:
+    """Store all sources again at the next `freeze`: blobs were removed."""
+    for known in _project.modules.values():
+        known.read = None
+
+
 def saved_after_import() -> list[tuple[str, str, float]]:
     """Name, file and time of saving (seconds since 1970) of project modules that this process has in an older form."""
     _project.refresh()
@@ -137,7 +143,7 @@ def saved_after_import() -> list[tuple[str, str, float]]:
     for name, known in _project.modules.items():
         with contextlib.suppress(OSError):
             info = os.stat(known.file)
-            if known.imported != (info.st_mtime_ns, info.st_size) and not _is_served(known.module):
+            if known.imported != (info.st_mtime_ns, info.st_size) and not isinstance(known.spec.loader, FrozenLoader):
                 late.append((name, known.file, info.st_mtime))
     return late
 
@@ -176,10 +182,6 @@ def _is_current(name: str, known: _Module, sources: Mapping[str, Source]) -> boo
     return False
 
 
-def _is_served(module: ModuleType) -> bool:
-    return isinstance(getattr(module.__spec__, "loader", None), FrozenLoader)
-
-
 def _has_parent(name: str, names: set[str]) -> bool:
     while name := name.rpartition(".")[0]:
         if name in names:
@@ -202,8 +204,9 @@ def _namespaces(frozen: Mapping[str, Source]) -> dict[str, Source]:
     for name in frozen:
         while name := name.rpartition(".")[0]:
             module = sys.modules.get(name)
-            if name not in frozen and getattr(module, "__file__", None) is None and hasattr(module, "__path__"):
-                found[name] = Source("", "", True, tuple(map(str, module.__path__)))
+            path = getattr(module, "__path__", None)
+            if name not in frozen and getattr(module, "__file__", None) is None and path is not None:
+                found[name] = Source("", "", True, tuple(map(str, path)))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import pickle
@@ -449,3 +450,13 @@ def test_mapped_buffers_stay_when_the_file_goes(place: Place) -> None:
     os.unlink(place.path)
     assert isinstance(frame.parts["a"].buffers[0].obj, mmap.mmap)
     assert bytes(frame.parts["a"].buffers[0]) == noise(300_000)
+
+
+def test_a_large_blob_is_stored_once_by_whoever_comes(tmp_path: Path) -> None:
+    """Both ways: known to this process (hashed first), and new to another one (written while it is hashed)."""
+    data = noise(9 << 20)
+    blobs = Blobs(DISK, str(tmp_path / "blobs"))
+    hashes = {one.put(data) for one in (blobs, blobs, Blobs(DISK, blobs.folder), Blobs(DISK, blobs.folder))}
+    assert hashes == {hashlib.sha256(data).hexdigest()}
+    [path] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert path.read_bytes() == data == bytes(blobs.map(*hashes))

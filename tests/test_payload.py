@@ -578,3 +578,33 @@ def test_local_functions_and_classes_travel_by_value() -> None:
 
     assert again(outer)(3)(4) == 12
     assert again(Local()).value() == 6
+
+
+GUEST = """
+import sys
+from nbtasks import payload
+from nbtasks.frames import Part
+
+scale = 10  # the notebook's own, which must stay
+{call}
+assert scale == 10
+print(back(2))
+scale = 100  # and later changes are seen, as those of any function of the notebook
+print(back(2), offset)
+"""
+
+
+def test_a_function_that_comes_back_sees_the_names_of_the_notebook(tmp_path: Path) -> None:
+    made = f"""
+from nbtasks import payload
+scale, offset = 3, 1
+def back(x):
+    return x * scale + offset
+part = payload.dump("cell", back)
+open({str(tmp_path / "part")!r}, "wb").write(part.view())
+"""
+    run = [sys.executable, "-c"]
+    subprocess.run([*run, made], check=True)
+    call = f"back = payload.load(Part('cell', open({str(tmp_path / 'part')!r}, 'rb').read()), guest=True)"
+    shown = subprocess.run([*run, GUEST.format(call=call)], check=True, capture_output=True, text=True).stdout
+    assert shown.split() == ["21", "201", "1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from typing import NamedTuple
 
 from nbtasks.queue.store import Store
 from nbtasks.queue.tickets import Ticket, parse_ticket
@@ -21,19 +22,20 @@ class Line:
 
     def __init__(self, store: Store, line: str) -> None:
         self.store = store
+        self.name = line
         self.root = f"{store.layout.queued}/{line}"
         self.folder = ""
         self._priority = ""
         self._names: list[str] = []  # the best last
 
-    def peek(self) -> tuple[str, Ticket] | None:
-        """Priority folder and ticket of the next one to try, or None when nothing is queued."""
+    def peek(self) -> Head | None:
+        """The next one to try, or None when nothing is queued. Another may have taken it meanwhile."""
         priorities = self.store.names(self.root)
         # An emptied folder of a better priority stays for a while: it is looked into, and our list kept.
         self._list([priority for priority in priorities if not self._names or priority < self._priority])
         while self._names:
             if ticket := parse_ticket(self._names[-1]):
-                return self._priority, ticket
+                return Head(self._priority, ticket, self)
             self._names.pop()  # not a ticket: an unknown name is left alone
         return None
 
@@ -62,6 +64,14 @@ class Line:
         return names
 
 
+class Head(NamedTuple):
+    """The ticket that a claim would try first; the least is the best."""
+
+    priority: str
+    ticket: Ticket
+    line: Line
+
+
 class Claimer:
     """Claims for one slot, from the lines that it serves."""
 
@@ -72,26 +82,31 @@ class Claimer:
 
     def try_claim(self) -> Ticket | None:
         """Take the next ticket: its move into ``running/SLOT/`` is the claim. None when nothing is to be had."""
-        if self.store.disk.exists(self.store.layout.paused):
+        if self._is_paused():
             return None
         move = self.store.disk.move
         while best := self._best():
-            line, ticket = best
+            line, ticket = best.line, best.ticket
             line.pop()
             if move(f"{line.folder}/{ticket}", f"{self.target}/{ticket}"):
                 return ticket
         return None
 
-    def something_queued(self) -> bool:
-        """True when a claim might succeed."""
-        return self._best() is not None
-
-    def _best(self) -> tuple[Line, Ticket] | None:
-        if len(self.lines) == 1:
-            head = self.lines[0].peek()
-            return (self.lines[0], head[1]) if head else None
-        heads = [(head, index) for index, line in enumerate(self.lines) if (head := line.peek())]
-        if not heads:
+    def find_head(self) -> Head | None:
+        """The ticket that a claim would take now, or None. It is there: a list may name what others took."""
+        if self._is_paused():
             return None
-        (_, ticket), index = min(heads)
-        return self.lines[index], ticket
+        while best := self._best():
+            if self.store.disk.exists(f"{best.line.folder}/{best.ticket}"):
+                return best
+            best.line.pop()
+        return None
+
+    def _is_paused(self) -> bool:
+        return self.store.disk.exists(self.store.layout.paused)
+
+    def _best(self) -> Head | None:
+        if len(self.lines) == 1:
+            return self.lines[0].peek()
+        heads = [head for line in self.lines if (head := line.peek())]
+        return min(heads, key=lambda head: head[:2], default=None)

@@ -39,14 +39,3 @@ class Lease:
         if self._lock is not None:
             self._lock.release(force=True)
             self._lock = None
-
-
-def is_held(path: str) -> bool:
-    """True when some process holds the lock at `path`."""
-    if not os.path.exists(path):
-        return False
-    lease = Lease(path)
-    if lease.try_take():
-        lease.release()
-        return False
-    return True

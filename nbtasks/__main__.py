@@ -1,0 +1,5 @@
+"""``python -m nbtasks``: the command line."""
+
+from nbtasks.cli import main
+
+main()

@@ -1,0 +1,29 @@
+"""Where others have a word when somebody waits: slots lend their place, the notebook binds what came back."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+
+# A slot puts in here what lends its place to others while its task waits for another task.
+before_wait: list[Callable[[], AbstractContextManager[object]]] = []
+# The notebook puts in here what binds names; called on the main thread before a wait returns.
+binding_hooks: list[Callable[[], object]] = []
+
+
+@contextlib.contextmanager
+def lending() -> Generator[None]:
+    """Around every wait: whoever registered in `before_wait` is told that this thread now waits."""
+    with contextlib.ExitStack() as stack:
+        for make in before_wait:
+            stack.enter_context(make())
+        yield
+
+
+def bind_names() -> None:
+    """Let the notebook bind what has come back, before a wait returns. Only on the main thread."""
+    if binding_hooks and threading.current_thread() is threading.main_thread():
+        for hook in binding_hooks:
+            hook()

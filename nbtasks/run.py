@@ -1,0 +1,234 @@
+"""The waist: one call in, one outcome out. Knows nothing of directories, tickets on disk or engines.
+
+A local slot, a Dask worker and an RQ worker all call exactly `execute`; they differ in the two functions they give:
+`values` finds what the call refers to, `emit` takes what it shows while it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from nbtasks import context as contexts
+from nbtasks import payload
+from nbtasks.errors import FrameError, NbtasksError, PayloadError
+from nbtasks.frames import Frame, Part
+from nbtasks.outcome import Failure, Outcome
+from nbtasks.previews import preview
+from nbtasks.queue import records
+from nbtasks.queue.tickets import Ticket
+from nbtasks.spec import Spec
+from nbtasks.status import Status
+
+T = TypeVar("T")
+_HERE = os.path.dirname(__file__) + os.sep
+
+# Takes a kind ("start", "display", "progress", "ended" …) and its data; False says "stop".
+Emit = Callable[[str, dict[str, Any]], bool]
+
+
+class Values(Protocol):
+    """Finds what a call refers to; the caller decides how (the slot maps files, a bridge ships bytes)."""
+
+    def value(self, id: str) -> object:
+        """The value of a task that succeeded."""
+        ...
+
+    def blob(self, hash: str) -> bytes:
+        """The bytes of a blob."""
+        ...
+
+
+class Ended(NamedTuple):
+    """What `execute` gives: the outcome, and the parts that go beside it (value, exception)."""
+
+    outcome: Outcome
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Running:
+    """The task that runs in this process: what ``nbtasks.current_task()`` gives."""
+
+    spec: Spec
+    ticket: Ticket
+    emit: Emit
+
+    @property
+    def id(self) -> str:
+        """The full id."""
+        return self.spec.id
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.spec.name
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+        return self.ticket.attempt
+
+
+_current: Running | None = None
+_in_user_code = False
+
+
+def current() -> Running | None:
+    """The task that this process runs just now, or None outside of one."""
+    return _current
+
+
+def in_user_code() -> bool:
+    """True while the user's code runs and was not interrupted yet: the only time at which an interrupt may be raised."""
+    return _in_user_code
+
+
+def try_interrupt() -> bool:
+    """For the handler that is about to raise KeyboardInterrupt: True once while the user's code runs.
+
+    Only once, so that none can come later, while what the code still returned is being kept.
+    """
+    global _in_user_code
+    allowed, _in_user_code = _in_user_code, False
+    return allowed
+
+
+def _run_user_code(code: Callable[[], T], emit: Emit) -> tuple[T | None, BaseException | None]:
+    """What the code returned and what it raised."""
+    global _in_user_code
+    value, error = None, None
+    try:
+        try:
+            # The flag first, then the look for a stop: a stop that came before the flag is seen here, one that
+            # comes after it is raised by the signal's handler.
+            _in_user_code = True
+            if emit("start", {}):
+                value = code()
+            elif try_interrupt():
+                error = KeyboardInterrupt()
+            _in_user_code = False
+        except BaseException as raised:  # SystemExit and KeyboardInterrupt too: they end the task, not the slot
+            _in_user_code = False
+            error = raised
+    except KeyboardInterrupt as late:  # it hit just behind the user's code: there is no second one
+        error = error or (late if value is None else None)
+    return value, error
+
+
+def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
+    """Run a call to its end and give its outcome; never raises for what the user's code does.
+
+    A stop that was asked for (`emit` answers False to "ended") makes the outcome cancelled, with the value when
+    the code returned one all the same.
+    """
+    global _current
+    spec = records.decode_spec(call.body)
+    _current = Running(spec, ticket, emit)
+    started = time.time()
+    leave: contexts.Entered | None = None
+    try:
+        if spec.context:
+            leave = contexts.enter(contexts.decode(values.blob(spec.context)), values.blob)
+            for note in leave.notes:  # a working directory that is gone, say
+                print(f"nbtasks: {note}", file=sys.stderr)
+        runner = _run_cell if spec.kind == "cell" else _run_function
+        status, parts, facts = runner(call, values, emit)
+    except PayloadError as error:  # before or after the user's code: a call that cannot be loaded, say
+        facts = {"failure": _failure(error), "kind": "damaged" if isinstance(error, FrameError) else ""}
+        status, parts = Status.FAILED, _exception_part(error)
+    finally:
+        if leave is not None:
+            leave()
+        _current = None
+    outcome = Outcome(
+        id=spec.id, delivery=ticket.delivery, status=status, started=started, ended=time.time(),
+        attempt=ticket.attempt, pid=os.getpid(), **facts,
+    )  # fmt: skip
+    return Ended(outcome, parts)
+
+
+_Ran = tuple[Status, list[Part], dict[str, Any]]
+
+
+def _run_function(call: Frame, values: Values, emit: Emit) -> _Ran:
+    function = payload.load(call.parts["function"], home=True)
+    args, kwargs = payload.load(call.parts["arguments"], values.value, home=True)
+    value, error = _run_user_code(lambda: function(*args, **kwargs), emit)
+    stopped = not emit("ended", {})
+    if error is not None:
+        return _failed(error, stopped)
+    status = Status.CANCELLED if stopped else Status.SUCCEEDED
+    try:
+        part = payload.dump("value", value, where="the value that the task returned")
+    except PayloadError as unpicklable:
+        return _failed(unpicklable, stopped)
+    return status, [part], {"preview": preview(value), "has_value": True}
+
+
+def _run_cell(call: Frame, values: Values, emit: Emit) -> _Ran:
+    from nbtasks import cells  # brings IPython, which functions do not need
+
+    cell: cells.Cell = payload.load(call.parts["cell"], values.value, home=True)
+    run, error = _run_user_code(lambda: cells.run_cell(cell, emit), emit)
+    stopped = not emit("ended", {})
+    if run is None:  # stopped before the cell began, or between two statements of ours
+        return _failed(error or KeyboardInterrupt(), stopped)
+    parts, variables = cells.pack_result(run, cell.outputs)
+    facts: dict[str, Any] = {"variables": variables, "has_value": run.value is not None}
+    if run.value is not None:
+        facts["preview"] = preview(run.value)
+    if run.error is None:
+        return Status.CANCELLED if stopped else Status.SUCCEEDED, parts, facts
+    status, exception, more = _failed(run.error, stopped)
+    if more.get("failure") is not None:
+        more["failure"] = Failure(
+            type=more["failure"].type, message=more["failure"].message, traceback=run.traceback, where=run.where
+        )
+    return status, parts + exception, facts | more
+
+
+def _failed(error: BaseException, stopped: bool) -> _Ran:
+    if stopped and isinstance(error, KeyboardInterrupt):
+        return Status.CANCELLED, [], {}
+    return Status.FAILED, _exception_part(error), {"failure": _failure(error)}
+
+
+def _exception_part(error: BaseException) -> list[Part]:
+    try:
+        return [payload.dump("exception", error, where="the exception")]
+    except PayloadError:
+        return []  # its text travels in the outcome
+
+
+def _failure(error: BaseException) -> Failure:
+    own = error.__traceback__
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(_HERE):
+        own = own.tb_next  # our frames on top say nothing to the reader
+    kept = own if own is not None or isinstance(error, NbtasksError) else error.__traceback__
+    text = "".join(traceback.format_exception(type(error), error, kept))
+    where = ""
+    if kept is not None:
+        last = traceback.extract_tb(kept)[-1]
+        where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+    return Failure(type=type_name(error), message=_text(error), traceback=text, where=where)
+
+
+def type_name(error: BaseException) -> str:
+    """The type of an exception as Python prints it: with its module unless that is builtins or the notebook."""
+    kind = type(error)
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # a broken __str__ must not cost the outcome
+        return f"(its text cannot be shown: {type(second).__name__})"

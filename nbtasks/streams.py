@@ -1,0 +1,77 @@
+"""What takes the place of ``sys.stdout`` and ``sys.stderr`` in a slot: text that goes straight to descriptors 1 and 2.
+
+Both descriptors are one open file, so the order of what is printed is the order in the log. stdout is handed over
+line by line; stderr at once, after what stdout still held, and the range it took in the log is told to `noted`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Noted = Callable[[int, int], None]
+Wrote = Callable[[int], None]
+
+
+class OutFile(io.FileIO):
+    """Descriptor 1 for Python: tells how much was written. The descriptor stays open when this is closed."""
+
+    def __init__(self, wrote: Wrote) -> None:
+        super().__init__(1, "w", closefd=False)
+        self._wrote = wrote
+
+    def write(self, data: Any, /) -> int:
+        """Write to the log; the number of bytes that went."""
+        count = super().write(data) or 0
+        self._wrote(count)
+        return count
+
+
+class ErrFile(io.FileIO):
+    """Descriptor 2 for Python: tells where in the log the text went."""
+
+    def __init__(self, before: Callable[[], None], noted: Noted) -> None:
+        super().__init__(2, "w", closefd=False)
+        self._before = before
+        self._noted = noted
+
+    def write(self, data: Any, /) -> int:
+        """Write to the log, after what stdout held back; the number of bytes that went."""
+        self._before()
+        count = super().write(data) or 0
+        with contextlib.suppress(OSError):  # a descriptor that the user's code has pointed at a pipe
+            end = os.lseek(2, 0, os.SEEK_CUR)  # appending leaves the position behind what was just written
+            self._noted(end - count, end)
+        return count
+
+
+class Streams:
+    """The two text streams, put in place by `install`."""
+
+    def __init__(self, wrote: Wrote, noted: Noted) -> None:
+        self.out = io.TextIOWrapper(
+            io.BufferedWriter(OutFile(wrote)), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
+        # FileIO in the place of a buffer, as `python -u` has it: nothing is held back.
+        file: Any = ErrFile(self._flush_out, noted)
+        self.err = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+    def install(self) -> None:
+        """Become ``sys.stdout`` and ``sys.stderr``, also for those who go back to the original ones."""
+        sys.stdout, sys.stderr = self.out, self.err
+        setattr(sys, "__stdout__", self.out)  # noqa: B010 (its type says it is final)
+        setattr(sys, "__stderr__", self.err)  # noqa: B010
+
+    def flush(self) -> None:
+        """Hand over what is held back. Errors (a full disk, a closed stream) are not the task's result: dropped."""
+        for stream in (self.out, self.err):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+    def _flush_out(self) -> None:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError: from within a signal handler
+            self.out.flush()

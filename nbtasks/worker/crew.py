@@ -1,0 +1,162 @@
+"""The slots of one worker: making them, seeing them die, adopting those that a dead worker left."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from nbtasks import processes
+from nbtasks.engines import local
+from nbtasks.queue import members, recovery
+from nbtasks.queue.directory import Queue
+from nbtasks.queue.recovery import Death
+from nbtasks.worker.limits import Limits
+from nbtasks.worker.slot import Duty, slot_main
+
+_YOUNG = 2.0  # seconds in which a new slot may not have claimed yet
+
+
+@dataclasses.dataclass
+class Hand:
+    """One slot as its supervisor sees it."""
+
+    name: str
+    pid: int
+    pidfd: int | None
+    born: float  # monotonic
+    oom_before: int = 0
+
+
+class Crew:
+    """Own slots (children) and adopted ones (of a worker that died)."""
+
+    def __init__(self, queue: Queue, size: int, duty: Duty, limits: Limits, say: Callable[[str], None]) -> None:
+        self.queue, self.size, self.duty, self.limits, self.say = queue, size, duty, limits, say
+        self.own: dict[int, Hand] = {}
+        self.adopted: dict[str, Hand] = {}
+        self.lent: set[str] = set()  # slots whose task waits for another: their places are free meanwhile
+        self.has_pidfds = hasattr(os, "pidfd_open")
+        self._numbers = itertools.count(1)
+        self._pause, self._pause_until = 0.1, 0.0
+        self._last_active = time.monotonic()
+
+    def names(self) -> list[str]:
+        """All slots that this worker looks after."""
+        return [hand.name for hand in self.own.values()] + list(self.adopted)
+
+    def fds(self) -> list[int]:
+        """Descriptors that become readable when a slot dies."""
+        hands = itertools.chain(self.own.values(), self.adopted.values())
+        return [hand.pidfd for hand in hands if hand.pidfd is not None]
+
+    def has_room(self) -> bool:
+        """True while one more slot may be made."""
+        return len(self.own) - len(self.lent) < self.size and time.monotonic() >= self._pause_until
+
+    def wants_more(self, backlog: int) -> bool:
+        """True when there is more work than slots that are about to take it."""
+        young = sum(1 for hand in self.own.values() if self._is_young(hand))
+        return self.has_room() and backlog > young
+
+    def _is_young(self, hand: Hand) -> bool:
+        return time.monotonic() - hand.born < _YOUNG and not self.queue.disk.exists(
+            self.queue.layout.identity(hand.name)
+        )
+
+    def staff(self, backlog: int) -> None:
+        """Make as many slots as the backlog wants and there is room for."""
+        while self.wants_more(backlog):
+            self._make()
+
+    def _make(self) -> None:
+        name = members.new_name("s", self.duty.worker[2:], next(self._numbers))
+        threads = max(1, processes.usable_cores() // (1 + self.busy()))
+        duty = dataclasses.replace(self.duty, name=name, threads=threads)
+        oom = processes.oom_kills()
+        pid = local.fork_slot(slot_main(duty), name, keep=duty.log)
+        self.own[pid] = Hand(name, pid, processes.open_pidfd(pid), time.monotonic(), oom)
+
+    def busy(self) -> int:
+        """How many slots hold a claim."""
+        return sum(1 for name in self.names() if self.limits.running(name))
+
+    def last_active(self) -> float:
+        """The monotonic moment at which a slot last went idle or died, as far as it can be told."""
+        for place in self.duty.lanes:
+            folder = self.queue.layout.bells_of(self.queue.boot, f"{place}@{self.duty.env}/idle")
+            for hand in self.own.values():
+                with contextlib.suppress(OSError):
+                    age = time.time() - os.stat(f"{folder}/{hand.name}").st_ctime
+                    self._last_active = max(self._last_active, time.monotonic() - max(0.0, age))
+        return self._last_active
+
+    # Deaths.
+
+    def reap(self, me: str) -> None:
+        """Collect slots that ended, and settle what they had claimed. `me` writes the outcomes."""
+        for hand in list(self.own.values()):
+            pid, status, usage = os.wait4(hand.pid, os.WNOHANG)
+            if pid:
+                del self.own[pid]
+                self._buried(me, hand, _death(hand, status, usage.ru_maxrss * 1024))
+        for hand in list(self.adopted.values()):
+            if members.is_dead(self.queue, hand.name):
+                del self.adopted[hand.name]
+                self._buried(me, hand, Death())
+
+    def _buried(self, me: str, hand: Hand, death: Death) -> None:
+        self._last_active = time.monotonic()
+        self.lent.discard(hand.name)
+        if hand.pidfd is not None:
+            os.close(hand.pidfd)
+        had = recovery.recover_slot(self.queue, me, hand.name, death)
+        self.limits.forget(hand.name)
+        members.forget(self.queue, hand.name)
+        if had:
+            self.say(f"slot {hand.name} died with a task: {death.words()}")
+        elif death.signal is not None or death.exit_code:
+            # It died at birth: wait a little longer each time, or the worker would do nothing but fork.
+            self.say(f"slot {hand.name} could not start: {death.words()}")
+            self._pause = min(30.0, self._pause * 2)
+            self._pause_until = time.monotonic() + self._pause
+            return
+        self._pause = 0.1
+
+    def adopt(self) -> None:
+        """Take over slots that live but whose worker is dead."""
+        ours = set(self.names())
+        for member in members.list_slots(self.queue):
+            if member.name in ours or not member.worker or processes.is_alive(member.process) is not True:
+                continue
+            if members.is_dead(self.queue, member.worker):
+                pid = member.process.pid
+                self.adopted[member.name] = Hand(member.name, pid, processes.open_pidfd(pid), time.monotonic())
+                self.limits.learn(member.name)
+                self.say(f"adopted slot {member.name} (pid {pid}), whose worker died")
+
+    # Leaving.
+
+    def drain(self) -> None:
+        """Tell every slot of ours to finish what it runs and leave."""
+        for hand in self.own.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(hand.pid, local.DRAIN)
+
+    def evict(self, me: str) -> None:
+        """Take the tickets from our slots and end them: functions go back, started cells end failed."""
+        for hand in list(self.own.values()):
+            recovery.evict_slot(self.queue, me, hand.name)
+            processes.end_tree(hand.pid, hand.name, term=False)
+
+
+def _death(hand: Hand, status: int, peak: int) -> Death:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        oom = number == signal.SIGKILL and processes.oom_kills() > hand.oom_before
+        return Death(signal=number, out_of_memory=oom, peak_memory=peak)
+    return Death(exit_code=os.WEXITSTATUS(status), peak_memory=peak)

@@ -1,0 +1,38 @@
+"""The helper that bounds what a power cut may take: it flushes the file system at most once a second.
+
+A process of its own, so that neither a submit nor a slot ever waits for the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from nbtasks import processes
+from nbtasks.queue.directory import Queue
+from nbtasks.queue.recovery import mark_flushed
+
+_EVERY = 1.0  # seconds
+
+
+def flush_forever(root: str, name: str, supervisor: int) -> int:
+    """Flush whenever somebody has said that something was written, until the supervisor is gone."""
+    queue = Queue.open(root)
+    bell = queue.bell("flush", name)
+    parent = processes.open_pidfd(supervisor)
+    last = 0.0
+    dirty = True  # what was submitted before a worker lived is flushed by nobody else
+    while os.getppid() == supervisor:
+        if dirty:
+            time.sleep(max(0.0, last + _EVERY - time.monotonic()))
+            bell.drain()
+            moment = time.time()
+            with contextlib.suppress(OSError):  # a full or read-only disk: what is there stays there
+                queue.disk.flush_all(queue.root)
+                mark_flushed(queue, moment)
+            last = time.monotonic()
+        bell.wait(None if parent is not None else 10.0, *([parent] if parent is not None else []))
+        dirty = bool(bell.drain())
+    bell.close()
+    return 0

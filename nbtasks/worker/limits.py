@@ -1,0 +1,144 @@
+"""Stopping what runs: KeyboardInterrupt, after a grace SIGTERM, then SIGKILL for the whole tree.
+
+A time limit and a cancel climb the same ladder. Time is monotonic: on Linux it does not count a suspended machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+
+from nbtasks import processes
+from nbtasks.errors import NbtasksError
+from nbtasks.processes import Identity
+from nbtasks.queue import lookup, members, records
+from nbtasks.queue.directory import Queue
+from nbtasks.queue.members import Stop
+from nbtasks.queue.tickets import Ticket, parse_ticket
+from nbtasks.spec import Spec
+
+_TERM_TO_KILL = 1.0  # seconds
+
+
+@dataclass
+class Ladder:
+    """The steps that are left for one delivery."""
+
+    slot: str
+    process: Identity
+    ticket: Ticket
+    grace: float
+    next: float = 0.0  # monotonic moment of the next step
+    step: int = 0  # 0 interrupt, 1 terminate, 2 kill
+
+
+@dataclass
+class Limits:
+    """Deadlines and ladders of the slots that one supervisor looks after."""
+
+    queue: Queue
+    ladders: dict[Ticket, Ladder] = field(default_factory=dict)
+    deadlines: dict[Ticket, tuple[float, str, Spec]] = field(default_factory=dict)
+    _known: set[Ticket] = field(default_factory=set)
+
+    def running(self, slot: str) -> list[Ticket]:
+        """What the slot has claimed."""
+        names = self.queue.disk.list(self.queue.layout.running_folder(slot))
+        return [ticket for name in names if (ticket := parse_ticket(name))]
+
+    def learn(self, slot: str) -> None:
+        """Look for time limits among what the slot runs, and for cancels that were asked for."""
+        for ticket in self.running(slot):
+            if self.queue.disk.exists(self.queue.layout.cancel_file(ticket.id)):
+                self.cancel(slot, ticket)
+            if ticket in self._known:
+                continue
+            with contextlib.suppress(NbtasksError, OSError):
+                spec = records.read_spec(self.queue, ticket.id)
+                self._known.add(ticket)
+                if spec.timeout is not None:
+                    path = f"{self.queue.layout.running_folder(slot)}/{ticket}"
+                    ran = max(0.0, time.time() - (lookup.moved_at(path) or time.time()))
+                    self.deadlines[ticket] = (time.monotonic() + spec.timeout - ran, slot, spec)
+
+    def cancel(self, slot: str, ticket: Ticket, *, force: bool = False) -> None:
+        """Start to stop a running task."""
+        if not force:
+            with contextlib.suppress(OSError):
+                force = self.queue.disk.read(self.queue.layout.cancel_file(ticket.id), 64) == b"terminate"
+        if ladder := self.ladders.get(ticket):
+            if force and ladder.step < 2:
+                ladder.step, ladder.next = 1, 0.0
+            return
+        with contextlib.suppress(NbtasksError, OSError):
+            grace = records.read_spec(self.queue, ticket.id).grace
+            self._start(slot, ticket, grace, Stop(str(ticket), "cancel"), force)
+
+    def _start(self, slot: str, ticket: Ticket, grace: float, stop: Stop, force: bool = False) -> None:
+        member = members.find_member(self.queue, slot)
+        if member is not None:
+            members.request_stop(self.queue, slot, stop)
+            self.ladders[ticket] = Ladder(slot, member.process, ticket, grace, 0.0, 1 if force else 0)
+
+    def climb(self) -> float | None:
+        """Take every step that is due; seconds until the next one, or None."""
+        now = time.monotonic()
+        for ticket, (moment, slot, spec) in list(self.deadlines.items()):
+            if moment <= now:
+                del self.deadlines[ticket]
+                if ticket not in self.ladders:
+                    reason = f"timed out after {_duration(spec.timeout or 0.0)}"
+                    self._start(slot, ticket, spec.grace, Stop(str(ticket), "timeout", reason))
+        for ladder in list(self.ladders.values()):
+            if ladder.next <= now:
+                self._step(ladder, now)
+        moments = [ladder.next for ladder in self.ladders.values()]
+        moments += [moment for moment, _, _ in self.deadlines.values()]
+        return max(0.0, min(moments) - now) if moments else None
+
+    def _step(self, ladder: Ladder, now: float) -> None:
+        path = f"{self.queue.layout.running_folder(ladder.slot)}/{ladder.ticket}"
+        if not self.queue.disk.exists(path):  # it ended
+            self.ladders.pop(ladder.ticket, None)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if ladder.step == 0:
+                os.kill(ladder.process.pid, signal.SIGINT)
+                ladder.next = now + ladder.grace
+            elif ladder.step == 1:
+                processes.end_tree(ladder.process, ladder.slot, term=True)
+                ladder.next = now + _TERM_TO_KILL
+            else:
+                self._kill(ladder, path)
+                ladder.next = now + _TERM_TO_KILL
+        ladder.step = min(2, ladder.step + 1)
+
+    def _kill(self, ladder: Ladder, path: str) -> None:
+        # Held still, so that the kill cannot hit the next task of a slot that has just finished this one.
+        os.kill(ladder.process.pid, signal.SIGSTOP)
+        if self.queue.disk.exists(path):
+            processes.end_tree(ladder.process, ladder.slot, term=False)
+        else:
+            os.kill(ladder.process.pid, signal.SIGCONT)
+
+    def forget(self, slot: str) -> None:
+        """The slot is gone."""
+        for ticket, ladder in list(self.ladders.items()):
+            if ladder.slot == slot:
+                del self.ladders[ticket]
+        for ticket, (_, owner, _) in list(self.deadlines.items()):
+            if owner == slot:
+                del self.deadlines[ticket]
+        if len(self._known) > 10_000:
+            self._known.clear()
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if seconds < 60:
+        return f"{seconds:g} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

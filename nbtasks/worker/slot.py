@@ -1,0 +1,267 @@
+"""A slot: a process that claims, runs and commits one task at a time. Functions reuse it, a cell has it alone.
+
+It needs its supervisor for nothing but limits and cancelling: when the supervisor dies, the slot finishes what it
+runs, sees to it that a worker is there, and leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+from nbtasks import config, hooks, payload, processes, run
+from nbtasks.capture import Capture
+from nbtasks.engines.base import Delivery
+from nbtasks.engines.local import DRAIN, ORPHANED
+from nbtasks.queue import members
+from nbtasks.queue.claims import Claimer, Head
+from nbtasks.queue.directory import Queue
+from nbtasks.queue.members import Member, Stop
+from nbtasks.queue.tickets import Ticket
+from nbtasks.spec import Spec
+from nbtasks.worker.autostart import ensure_worker
+from nbtasks.worker.warm import Warmth
+
+LISTING = 10.0  # seconds between the looks that make good a lost ring
+_CELL_LOOK = 0.02  # seconds between two looks of a warm slot whether a cell is next
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What a slot is told by the worker that makes it."""
+
+    root: str
+    name: str
+    worker: str
+    supervisor: int  # process id
+    lanes: tuple[str, ...]
+    env: str
+    log: int  # descriptor of the worker's log
+    burst: bool = False
+    max_tasks: int | None = None
+    threads: int = 1
+
+
+class Slot:
+    """One slot process, from its birth to its end."""
+
+    def __init__(self, duty: Duty) -> None:
+        self.duty = duty
+        self.queue = Queue.open(duty.root)
+        self.draining = False
+        self.ticket: Ticket | None = None
+        self.stop: Stop | None = None
+        self.poked = False  # an interrupt came since the claim: only then is a request to stop looked for
+        self.done = 0
+        self._look_at = 0.0  # monotonic moment of the next look for a cell
+        self.parent = processes.open_pidfd(duty.supervisor)
+        self._register()
+        self.bells = [self.queue.bell(f"{lane}@{duty.env}", duty.name) for lane in duty.lanes]
+        self.capture = Capture(self.queue.layout.slot_folder(duty.name))
+        self.delivery = Delivery(self.queue, duty.name, self.capture, self.find_stop, self.say)
+        self.cells = Claimer(self.queue, duty.name, self._lines("c"))
+        self.functions = Claimer(self.queue, duty.name, self._lines("f"))
+        hooks.before_wait.append(self._lend)
+        self._catch_signals()
+        self.warmth = Warmth()
+
+    def _lines(self, need: str) -> list[str]:
+        return [f"{lane}@{self.duty.env}@{need}" for lane in self.duty.lanes]
+
+    def _register(self) -> None:
+        duty = self.duty
+        members.register(
+            self.queue,
+            Member(
+                name=duty.name, process=processes.identify(), started=time.time(), worker=duty.worker,
+                lanes=duty.lanes, env=duty.env,
+            ),
+        )  # fmt: skip
+        self.queue.disk.make_folder(self.queue.layout.running_folder(duty.name))
+
+    def say(self, line: str) -> None:
+        """One line into the worker's log."""
+        with contextlib.suppress(OSError):
+            os.write(self.duty.log, f"{_clock(int(time.time()))} {line}\n".encode("utf-8", "replace"))
+
+    # Signals.
+
+    def _catch_signals(self) -> None:
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(DRAIN, self._on_terminate)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if ORPHANED is not None:
+            signal.signal(ORPHANED, self._on_orphaned)
+        for number in {signal.SIGTERM, DRAIN, ORPHANED or DRAIN}:
+            signal.siginterrupt(number, False)  # C code that waits must not see EINTR from it
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        # A Ctrl-C meant for somebody else is not for us: only a stop that names the running task counts.
+        self.poked = True
+        if run.in_user_code() and self.ticket is not None and (stop := self.find_stop(self.ticket)):
+            self.stop = stop
+            if run.try_interrupt():
+                raise KeyboardInterrupt
+
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        self.poked = True
+        if number == signal.SIGTERM and self.ticket is not None and self.find_stop(self.ticket):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.draining = True  # from outside (systemd, pkill): finish, then leave
+        for bell in self.bells:
+            with contextlib.suppress(OSError):
+                os.write(bell.fd, b"drain\n")
+
+    def _on_orphaned(self, number: int, frame: FrameType | None) -> None:
+        self.draining = True
+        if self.ticket is not None:
+            ensure_worker(self.queue, self.duty.lanes[0], self.duty.env)
+
+    def find_stop(self, ticket: Ticket) -> Stop | None:
+        """Why the running delivery is to stop, or None."""
+        if self.stop is not None:
+            return self.stop
+        if self.queue.disk.exists(self.queue.layout.cancel_file(ticket.id)):
+            return Stop(str(ticket), "cancel", "")
+        if self.poked:
+            stop = members.find_stop(self.queue, self.duty.name)
+            # A time limit stops only what it interrupted; a task that made it in time has made it.
+            if stop is not None and stop.ticket == str(ticket) and (stop.kind == "cancel" or run.in_user_code()):
+                return stop
+        return None
+
+    @contextlib.contextmanager
+    def _lend(self) -> Iterator[None]:
+        """While the task waits for another one, its place may be used: nested submits cannot deadlock."""
+        self.queue.ring_workers(f"lend {self.duty.name}")
+        try:
+            yield
+        finally:
+            self.queue.ring_workers(f"back {self.duty.name}")
+
+    # Work.
+
+    def work(self) -> int:
+        """Claim and run until there is a reason to leave; the exit code (always 0)."""
+        woken = True
+        while not self._must_leave():
+            if self._cell_is_next() and self.done:
+                break  # it wants a fresh process: make room for one
+            ticket = self._try_claim()
+            if ticket is None:
+                if self.duty.burst or not self._sleep():
+                    break
+                woken = True
+                continue
+            if woken:
+                self._wake_next()
+                woken = False
+            if not self._run(ticket):
+                break
+        self._close()
+        return 0
+
+    def _must_leave(self) -> bool:
+        limit = self.duty.max_tasks
+        return self.draining or self._orphaned() or (limit is not None and self.done >= limit)
+
+    def _orphaned(self) -> bool:
+        return os.getppid() != self.duty.supervisor
+
+    def _cell_is_next(self) -> bool:
+        """Whether a cell stands before all functions. Looked up only now and then: it costs as much as a claim."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _CELL_LOOK
+        cell = self.cells.find_head()
+        if cell is None:
+            return False
+        function = self.functions.find_head()
+        return function is None or cell[:2] < function[:2]
+
+    def _try_claim(self) -> Ticket | None:
+        if self.done:
+            return self.functions.try_claim()
+        self._look_at = 0.0
+        first, second = (self.cells, self.functions) if self._cell_is_next() else (self.functions, self.cells)
+        return first.try_claim() or second.try_claim()
+
+    def _find_head(self) -> Head | None:
+        return self.functions.find_head() or self.cells.find_head()
+
+    def _wake_next(self) -> None:
+        """Whoever was woken wakes the next while something is left: so a burst wakes as many as it needs."""
+        if head := self._find_head():
+            lane, env, need = head.line.name.split("@")
+            self.queue.wake(Spec(id="", name="", lane=lane, env=env, need=need))
+
+    def _run(self, ticket: Ticket) -> bool:
+        """Run one task; False when this process must not run another."""
+        self.ticket, self.stop, self.poked = ticket, None, False
+        if self.done == 0:
+            _set_threads(self.duty.threads)
+        payload.make_home()  # a __main__ of its own: names of one notebook are not there for the next
+        spec = self.delivery.deliver(ticket)
+        stopped = self.delivery.stopped is not None or self.stop is not None
+        self.ticket = self.stop = None
+        self.done += 1
+        return spec.need == "f" and not stopped and self.warmth.restore()
+
+    def _sleep(self) -> bool:
+        """Wait for work; False when the slot should leave instead."""
+        for bell in self.bells:
+            bell.hang(f"{bell.folder}/idle")
+            bell.drain()
+        # Shown as idle first, then the look: a submit sees the idle bell, or this sees its ticket.
+        rang = self._find_head() is not None or self._wait()
+        for bell in self.bells:
+            bell.drain()
+            bell.hang(bell.folder.removesuffix("/idle"))
+        self._look_at = 0.0
+        return rang
+
+    def _wait(self) -> bool:
+        others = [bell.fd for bell in self.bells[1:] if bell.fd >= 0]
+        parent = [self.parent] if self.parent is not None else []
+        while not self.draining and not self._orphaned():
+            # Rings that were lost are made good by the supervisor, which looks now and then and rings again.
+            if self.bells[0].wait(None if parent else LISTING, *others, *parent) or self._find_head():
+                return True
+        return False
+
+    def _close(self) -> None:
+        for bell in self.bells:
+            bell.close()
+        self.capture.close()
+
+
+@functools.lru_cache(maxsize=1)
+def _clock(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(second))
+
+
+def _set_threads(count: int) -> None:
+    # Before numpy and its kin are loaded: they read these once (U4). What the user set stays.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+                 "LOKY_MAX_CPU_COUNT"):  # fmt: skip
+        os.environ.setdefault(name, str(count))
+
+
+def slot_main(duty: Duty) -> Callable[[], int]:
+    """What a forked slot runs."""
+
+    def main() -> int:
+        config.settings()
+        return Slot(duty).work()
+
+    return main

@@ -1,0 +1,57 @@
+"""``make bench``: prints the tables of docs/benchmarks.md. Takes some minutes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+from tests.benchmarks import noops
+
+AIMS = {"ProcessPoolExecutor": 0.35, "Huey/SQLite": 3.0}
+
+
+def print_noops(count: int, rounds: int) -> None:
+    """The table of no-ops."""
+    rates = noops.measure(count, rounds)
+    own = statistics.median(rates["nbtasks"])
+    print(f"\n{count:,} no-ops submitted one by one and read back, {noops.SLOTS} slots, median of {rounds} rounds\n")
+    print("| | tasks a second (each round) | nbtasks is | aim |\n|---|---|---|---|")
+    for side, found in rates.items():
+        median = statistics.median(found)
+        every = ", ".join(f"{rate:,.0f}" for rate in found)
+        ratio = "" if side == "nbtasks" else f"{own / median:.2f} ×"
+        aim = f"≥ {AIMS[side]:g} ×" if side in AIMS else ""
+        print(f"| {side} | {median:,.0f} ({every}) | {ratio} | {aim} |")
+
+
+def print_import(rounds: int = 15) -> None:
+    """What ``import nbtasks`` costs over a bare interpreter."""
+
+    def seconds(code: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - started
+
+    pairs = [(seconds("pass"), seconds("import nbtasks")) for _ in range(rounds)]
+    extra = statistics.median(own - bare for bare, own in pairs) * 1000
+    print(f"\n`import nbtasks`: {extra:.1f} ms over bare Python (median of {rounds}; aim ≤ 20 ms)")
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores")
+    print_import()
+    print_noops(chosen.count, chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A lease is held by one, and is free at the instant its holder dies, whatever that forked."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from nbtasks.queue.leases import Lease
+from tests.queue.tools import Child
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "workers" / "auto" / "default@env.lock")
+
+
+def try_to_take(path: str) -> bool:
+    return Lease(path).try_take()
+
+
+def test_one_holds_it(path: str) -> None:
+    lease = Lease(path)
+    assert lease.try_take()
+    assert not Lease(path).try_take(), "not even the same process twice"
+    assert Child(try_to_take, path).result() is False
+    lease.release()
+    assert Child(try_to_take, path).result() is True
+
+
+def test_released_twice_is_released(path: str) -> None:
+    lease = Lease(path)
+    lease.release()
+    assert lease.try_take()
+    lease.release()
+    lease.release()
+    assert lease.try_take()
+    lease.release()
+
+
+def test_only_its_user_may_open_it(path: str) -> None:
+    lease = Lease(path)
+    assert lease.try_take()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+    lease.release()
+
+
+def test_it_dies_with_its_process_and_not_with_that_process_children(path: str) -> None:
+    read, write = os.pipe()
+    stay, hold = os.pipe()
+
+    def hold_and_fork() -> None:
+        lease = Lease(path)
+        assert lease.try_take()
+        grandchild = os.fork()
+        if grandchild == 0:
+            select.select([stay], [], [])
+            os._exit(0)
+        os.write(write, f"{grandchild}\n".encode())
+        time.sleep(600)
+        lease.release()
+
+    child = Child(hold_and_fork)
+    pid = int(os.read(read, 100))
+    assert not try_to_take(path)
+    child.kill()
+    assert os.path.exists(f"/proc/{pid}"), "its child lives on"
+    assert try_to_take(path)
+    os.write(hold, b"x")
+    for fd in (read, write, stay, hold):
+        os.close(fd)
+
+
+def test_a_forked_child_that_ends_leaves_its_parent_the_lease(path: str) -> None:
+    lease = Lease(path)
+    assert lease.try_take()
+    Child(int).result()
+    Child(lease.release).result()
+    assert not Lease(path).try_take()
+    lease.release()
+
+
+def test_of_many_that_try_at_once_one_gets_it(path: str) -> None:
+    read, write = os.pipe()
+    stay, hold = os.pipe()
+
+    def race() -> bool:
+        lease = Lease(path)
+        os.write(write, b"1" if (mine := lease.try_take()) else b"0")
+        select.select([stay], [], [])
+        lease.release()
+        return mine
+
+    children = [Child(race) for _ in range(8)]
+    answers = b""
+    while len(answers) < 8:
+        answers += os.read(read, 8)
+    assert sorted(answers) == sorted(b"10000000")
+    os.write(hold, b"x")
+    assert sum(child.result() for child in children) == 1
+    for fd in (read, write, stay, hold):
+        os.close(fd)
