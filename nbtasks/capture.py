@@ -22,6 +22,7 @@ from nbtasks.bars import BARS, install_hook
 from nbtasks.config import settings
 from nbtasks.durable import open_disk
 from nbtasks.outputs import outputs
+from nbtasks.queue.layout import LOG
 from nbtasks.streams import Streams
 
 __all__ = ["Capture", "outputs"]
@@ -39,7 +40,7 @@ class Capture:
     def __init__(self, folder: str) -> None:
         """`folder` is the slot's own: the spare log is made there."""
         self._disk = open_disk()
-        self._spare = f"{folder}/spare.log"
+        self._spare = f"{folder}/{LOG}"
         self._fd = self._new_spare()
         self._paths: tuple[str, str, str] | None = None
         self._borrowed = False  # the log is no link of the spare: this file system has none
@@ -88,10 +89,10 @@ class Capture:
         except OSError:
             self._borrow(log)
         self._paths = (log, events, progress)
+        self._point(self._fd)  # whatever the last task did to them
         if sys.stdout is not self._streams.out or sys.stderr is not self._streams.err or self._streams.out.closed:
             self._streams = Streams(self._wrote, self._note)
             self._streams.install()
-        self._point(self._fd)  # whatever the last task did to them
 
     def _borrow(self, log: str) -> None:
         """No links here, or the slot's folder is gone: the log is a file of its own."""
@@ -225,7 +226,7 @@ class Capture:
 
     def _forked(self) -> None:
         # A child prints into the same log, but its displays and its ranges of stderr are nobody's.
-        self._lock = threading.RLock()
+        self._lock = self._streams.lock = threading.RLock()
         self._paths = None
 
 

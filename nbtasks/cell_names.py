@@ -24,6 +24,7 @@ __all__ = ["codes_of", "find_names", "names_assigned", "names_read"]
 
 _SMALL = 1 << 20  # bytes: what is sent because a text mentions it
 _NAME = re.compile(r"[^\W\d]\w*")
+_OPTION = re.compile(r"(^|\s)--?[A-Za-z][\w-]*")
 _DOLLAR = re.compile(r"(?<![$\\])\$([^\W\d]\w*)")
 _SHELL_OWN = frozenset({"In", "Out", "_ih", "_oh", "_dh", "_i", "_ii", "_iii", "get_ipython", "exit", "quit"})
 # Cell magics whose body is something else than Python that runs here.
@@ -47,6 +48,7 @@ def names_read(source: str, namespace: Mapping[str, object]) -> list[str]:
     for name in _mentioned(found.texts, namespace):
         if name not in names and _is_users(name, namespace) and _is_small(namespace[name]):
             names[name] = None
+            names.update(dict.fromkeys(_read_by(namespace[name], namespace, set(names))))
     return list(names)
 
 
@@ -110,7 +112,7 @@ def _line_magic(name: str, line: str, walk: Walk) -> None:
     if name in ("timeit", "time", "prun", "memit", "lprun", "mprun") and _code(line, walk, keep=name == "time"):
         return
     _expand(line, walk)
-    for word in _NAME.findall(line):
+    for word in _NAME.findall(_OPTION.sub(" ", line)):
         walk.load(word)
 
 
@@ -146,10 +148,11 @@ def _walk_kept(source: str, walk: Walk, keep: bool) -> None:
 def _cell_magic(name: str, line: str, body: str, walk: Walk) -> None:
     if name in ("!", "system", "sx"):
         _expand(f"{line}\n{body}", walk)
+    elif name == "capture":
+        for word in _NAME.findall(_OPTION.sub(" ", line)):
+            walk.store(word)
     elif name not in ("time", "timeit") or not _code(line, walk, keep=name == "time"):
         _line_magic("", line, walk)
-    if name == "capture" and (words := [word for word in line.split() if not word.startswith("-")]):
-        walk.store(words[0])
     if name not in _FOREIGN and _parses(body):
         _walk_kept(body, walk, keep=name not in _BODY_IS_OWN)
     else:

@@ -128,7 +128,7 @@ def logs(id: str, following: bool, lines: int | None) -> int:
     queue = Queue.open(create=False)
     record = queue.record(queue.find(id))
     out = sys.stdout.buffer
-    printed = record.read_log()
+    pieces, printed = record.log_pieces(), record.read_log()
     out.write(
         printed
         if lines is None
@@ -137,7 +137,7 @@ def logs(id: str, following: bool, lines: int | None) -> int:
     out.flush()
     if not following:
         return 0
-    record = follow(queue, record.id, out, start=len(printed))
+    record = follow(queue, record.id, out, start=max((at + len(data) for at, data in pieces), default=0))
     if record.status is not Status.SUCCEEDED:
         print(f"{record.name} {record.short} {record.status}: {cli_show.note(record)}", file=sys.stderr)
     return _verdict([record])

@@ -42,6 +42,7 @@ def worker(
 
     Ctrl-C: end what runs, claim nothing more, then leave. Twice: leave now.
     """
+    processes.restart_with_room()
     # Not at the top: only this verb needs what a supervisor needs.
     from nbtasks.worker import supervisor
 

@@ -107,7 +107,7 @@ class Facts:
     def outputs(self) -> list[dict[str, Any]]:
         """What it has printed and displayed so far, as outputs of a notebook (nbformat)."""
         record = self.record
-        return outputs.outputs(record.read_log(), record.events())
+        return outputs.outputs(record.log_pieces(), record.events())
 
     @property
     def traceback(self) -> str:
@@ -163,7 +163,7 @@ class Facts:
         from nbtasks.jupyter import render  # a handle at the end of a cell shows its card
 
         record = self.record
-        return render.card(record, outputs=outputs.outputs(record.read_log(), record.events()))
+        return render.card(record, outputs=outputs.outputs(record.log_pieces(), record.events()))
 
 
 def _moment(stamp: float | None) -> datetime | None:

@@ -14,7 +14,6 @@ Event = dict[str, Any]
 _MOST = 1000  # outputs
 _TEXT = 1_000_000  # characters of one stream output
 _NULS = re.compile(rb"\0{4096,}")  # a freed middle, where the file system does not tell it
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
 
 
 def outputs(log: bytes | Sequence[Piece], events: Iterable[Event]) -> list[Output]:
@@ -64,6 +63,8 @@ class _Text:
             part = _NULS.sub(lambda match: left_out(len(match[0])).encode(), part)
             texts.append(part.decode("utf-8", "replace"))
             here = at + len(data)
+        if here < min(end, self.end):
+            texts.append(left_out(min(end, self.end) - here))
         return "".join(texts)
 
 
@@ -138,8 +139,20 @@ def _bounded(shown: list[Output]) -> list[Output]:
         shown = [*shown[: _MOST // 2], note, *shown[-_MOST // 2 :]]
     for output in shown:
         if output["output_type"] == "stream":
-            output["text"] = _short(_OVERWRITTEN.sub("", output["text"]))
+            output["text"] = _short(_last_written(output["text"]))
     return shown
+
+
+def _last_written(text: str) -> str:
+    """Each line as it was written last, when ``\\r`` went back to its beginning."""
+    if "\r" not in text:
+        return text
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if "\r" in line:
+            body = line.rstrip("\r")
+            lines[number] = body.rpartition("\r")[2] + line[len(body) :]
+    return "\n".join(lines)
 
 
 def _short(text: str) -> str:

@@ -72,9 +72,7 @@ def _dump(name: str, obj: object, references: bool, where: str) -> Part:
     return Part(name, data, tuple(buffers), tuple(pickler.found), sha256)
 
 
-def load(
-    part: Part, values: Callable[[str], object] | None = None, *, home: bool = False, guest: bool = False
-) -> Any:
+def load(part: Part, values: Callable[[str], object] | None = None, *, home: bool = False, guest: bool = False) -> Any:
     """The object of a part. Its large buffers are used as they are, without a copy.
 
     `values` gives the value of a task whose id is among the references. ``home=True`` lets names of the notebook

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable
 
@@ -30,7 +31,7 @@ from nbtasks.process_table import (
 __all__ = [
     "Identity", "Process", "become_subreaper", "boot_id", "cpu_of_tree", "default_slots", "end_tree", "host_name",
     "identify", "is_alive", "kill_tree", "mark_environment", "mark_self", "memory_limit", "memory_of_tree",
-    "oom_kills", "open_pidfd", "pid_namespace", "tree", "usable_cores",
+    "oom_kills", "open_pidfd", "pid_namespace", "restart_with_room", "tree", "usable_cores",
 ]  # fmt: skip
 
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -121,6 +122,16 @@ def mark_self(slot: str) -> bool:
     start = int(stat_of(os.getpid())[ENV_START])
     ctypes.memmove(start + at, f"{MARK}={slot}".encode().ljust(len(room), b"\0"), len(room))
     return True
+
+
+def restart_with_room() -> None:
+    """Start this program again when its environment has no room for a mark; then this does not return.
+
+    For a worker that was started by hand, before it does anything.
+    """
+    room = mark_environment()
+    if LINUX and os.environ.get(MARK) != room[MARK]:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | room)
 
 
 def become_subreaper() -> bool:

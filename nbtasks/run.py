@@ -6,6 +6,7 @@ A local slot, a Dask worker and an RQ worker all call exactly `execute`; they di
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -26,9 +27,11 @@ from nbtasks.spec import Spec
 from nbtasks.status import Status
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _HERE = os.path.dirname(__file__) + os.sep
 
-# Takes a kind ("start", "display", "progress", "ended" …) and its data; False says "stop".
+# Takes a kind ("start", "display", "progress", "full", "ended" …) and its data; False says "stop". After "full" (no room
+# for what is to be kept) it answers when another try makes sense.
 Emit = Callable[[str, dict[str, Any]], bool]
 
 
@@ -102,7 +105,8 @@ def try_interrupt() -> bool:
 def _run_user_code(code: Callable[[], T], emit: Emit) -> tuple[T | None, BaseException | None]:
     """What the code returned and what it raised."""
     global _in_user_code
-    value, error = None, None
+    value: T | None = None
+    error: BaseException | None = None
     try:
         try:
             # The flag first, then the look for a stop: a stop that came before the flag is seen here, one that
@@ -117,8 +121,8 @@ def _run_user_code(code: Callable[[], T], emit: Emit) -> tuple[T | None, BaseExc
             _in_user_code = False
             error = raised
     except KeyboardInterrupt as late:  # it hit just behind the user's code: there is no second one
-        error = error or (late if value is None else None)
-    return value, error
+        error = error or late
+    return value, error if value is None else None  # what was returned is kept (U12)
 
 
 def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
@@ -139,9 +143,9 @@ def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
                 print(f"nbtasks: {note}", file=sys.stderr)
         runner = _run_cell if spec.kind == "cell" else _run_function
         status, parts, facts = runner(call, values, emit)
-    except PayloadError as error:  # before or after the user's code: a call that cannot be loaded, say
-        facts = {"failure": _failure(error), "kind": "damaged" if isinstance(error, FrameError) else ""}
-        status, parts = Status.FAILED, _exception_part(error)
+    except (Exception, SystemExit) as error:  # beside the user's code: a call that cannot be loaded, say
+        status, parts, facts = _failed(error, False)
+        facts["kind"] = "damaged" if isinstance(error, FrameError) else ""
     finally:
         if leave is not None:
             leave()
@@ -164,11 +168,22 @@ def _run_function(call: Frame, values: Values, emit: Emit) -> _Ran:
     if error is not None:
         return _failed(error, stopped)
     status = Status.CANCELLED if stopped else Status.SUCCEEDED
-    try:
-        part = payload.dump("value", value, where="the value that the task returned")
-    except PayloadError as unpicklable:
-        return _failed(unpicklable, stopped)
+    part = _with_room(lambda: payload.dump("value", value, where="the value that the task returned"), emit)
+    if part is None:
+        return Status.CANCELLED, [], {}
     return status, [part], {"preview": preview(value), "has_value": True}
+
+
+def _with_room(pack: Callable[[], T], emit: Emit) -> T | None:
+    """What `pack` makes, tried again while the disk is full: finished work is kept (U3). None: stopped meanwhile."""
+    while True:
+        try:
+            return pack()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            if not emit("full", {"error": str(error)}):
+                return None
 
 
 def _run_cell(call: Frame, values: Values, emit: Emit) -> _Ran:
@@ -179,7 +194,10 @@ def _run_cell(call: Frame, values: Values, emit: Emit) -> _Ran:
     stopped = not emit("ended", {})
     if run is None:  # stopped before the cell began, or between two statements of ours
         return _failed(error or KeyboardInterrupt(), stopped)
-    parts, variables = cells.pack_result(run, cell.outputs)
+    packed = _with_room(lambda: cells.pack_result(run, cell.outputs), emit)
+    if packed is None:
+        return Status.CANCELLED, [], {}
+    parts, variables = packed
     facts: dict[str, Any] = {"variables": variables, "has_value": run.value is not None}
     if run.value is not None:
         facts["preview"] = preview(run.value)

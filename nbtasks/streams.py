@@ -10,54 +10,57 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
-
-Noted = Callable[[int, int], None]
-Wrote = Callable[[int], None]
 
 
 class OutFile(io.FileIO):
     """Descriptor 1 for Python: tells how much was written. The descriptor stays open when this is closed."""
 
-    def __init__(self, wrote: Wrote) -> None:
+    def __init__(self, streams: Streams) -> None:
         super().__init__(1, "w", closefd=False)
-        self._wrote = wrote
+        self._streams = streams
 
     def write(self, data: Any, /) -> int:
         """Write to the log; the number of bytes that went."""
-        count = super().write(data) or 0
-        self._wrote(count)
+        with self._streams.lock:
+            count = super().write(data) or 0
+        self._streams.wrote(count)
         return count
 
 
 class ErrFile(io.FileIO):
     """Descriptor 2 for Python: tells where in the log the text went."""
 
-    def __init__(self, before: Callable[[], None], noted: Noted) -> None:
+    def __init__(self, streams: Streams) -> None:
         super().__init__(2, "w", closefd=False)
-        self._before = before
-        self._noted = noted
+        self._streams = streams
 
     def write(self, data: Any, /) -> int:
         """Write to the log, after what stdout held back; the number of bytes that went."""
-        self._before()
-        count = super().write(data) or 0
-        with contextlib.suppress(OSError):  # a descriptor that the user's code has pointed at a pipe
-            end = os.lseek(2, 0, os.SEEK_CUR)  # appending leaves the position behind what was just written
-            self._noted(end - count, end)
+        self._streams.flush_out()
+        with self._streams.lock:
+            count = super().write(data) or 0
+            try:
+                end = os.lseek(2, 0, os.SEEK_CUR)  # appending leaves the position behind what was just written
+            except OSError:  # a descriptor that the user's code has pointed at a pipe
+                return count
+        self._streams.noted(end - count, end)
         return count
 
 
 class Streams:
     """The two text streams, put in place by `install`."""
 
-    def __init__(self, wrote: Wrote, noted: Noted) -> None:
-        self.out = io.TextIOWrapper(
-            io.BufferedWriter(OutFile(wrote)), encoding="utf-8", errors="backslashreplace", line_buffering=True
-        )
+    def __init__(self, wrote: Callable[[int], None], noted: Callable[[int, int], None]) -> None:
+        self.wrote = wrote  # called with the number of bytes
+        self.noted = noted  # called with the range of stderr in the log
+        self.lock = threading.RLock()  # a write and the look where it went are one step
+        out = io.BufferedWriter(OutFile(self))
+        self.out = io.TextIOWrapper(out, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         # FileIO in the place of a buffer, as `python -u` has it: nothing is held back.
-        file: Any = ErrFile(self._flush_out, noted)
+        file: Any = ErrFile(self)
         self.err = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", write_through=True)
 
     def install(self) -> None:
@@ -72,6 +75,7 @@ class Streams:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
 
-    def _flush_out(self) -> None:
+    def flush_out(self) -> None:
+        """Hand over what stdout holds back."""
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError: from within a signal handler
             self.out.flush()

@@ -45,10 +45,13 @@ class TqdmRow:
             self._last = self._read(bar)
         return {**self._last, "closed": self.closed}
 
-    def close(self) -> None:
-        """Read the figures for the last time."""
+    def close(self, keep: bool) -> None:
+        """Read the figures for the last time; without `keep` the bar is gone, as tqdm's ``leave=False`` has it."""
         self.row()
         self.closed = True
+        if not keep:
+            BARS.drop(self)
+        BARS.changed()
 
     def _read(self, bar: Any) -> dict[str, Any]:
         elapsed = time.monotonic() - self._started
@@ -112,10 +115,7 @@ def _adapt(module: ModuleType) -> None:
             return
         self.disable = True
         self._decr_instances(self)
-        row.close()
-        if self.leave is False or (self.leave is None and self.pos):
-            BARS.drop(row)
-        BARS.changed()
+        row.close(keep=self.leave or (self.leave is None and not self.pos))
 
     cls.display, cls.clear, cls.moveto, cls.close = display, clear_line, move_line, close_bar
 

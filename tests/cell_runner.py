@@ -96,7 +96,8 @@ def back(read: int, write: int, folder: str) -> Any:
     with os.fdopen(read, "rb") as pipe:
         call, buffers = pickle.load(pipe)
     payload.make_home()
-    capture = Capture(folder)
+    os.mkdir(f"{folder}/slot")
+    capture = Capture(f"{folder}/slot")
     capture.begin(f"{folder}/log", f"{folder}/events", f"{folder}/progress")
     cell = payload.load(Part("cell", call, tuple(map(memoryview, buffers))), home=True)
     run = cells.run_cell(cell, capture.emit)

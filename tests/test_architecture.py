@@ -20,19 +20,19 @@ FLOORS = {
     "words": "errors status spec outcome queue.layout queue.tickets",
     "bytes and the outside": """
         config_values config durable_calls durable durable_faults durable_model keys spool blobs headers frames
-        pickling culprits digests payload imports serving sources context host process_table processes
+        pickling culprits digests payload imports serving sources context host process_table processes logs
     """,
     "the directory": """
         queue.leases queue.doorbells queue.store queue.members queue.lookup queue.records queue.claims
         queue.dependencies queue.waking queue.following queue.directory queue.check queue.deaths queue.recovery
     """,
     "running one task here": """
-        hooks previews bars tqdm_bars keyboard logs streams outputs capture tracebacks cell_locals cell_scopes
+        hooks previews bars tqdm_bars keyboard streams outputs capture tracebacks cell_locals cell_scopes
         cell_names cell_looks cell_shell cell_results cells run
     """,
     "where": "engines.base engines.inline engines.local",
     "what runs next": """
-        worker.autostart worker.limits worker.warm worker.slot worker.crew worker.flusher worker.supervisor
+        worker.autostart worker.limits worker.warm worker.slot worker.crew worker.flusher worker.standing worker.supervisor
     """,
     "what people hold": "ends watching facts handle options submitting tasklist decorate api executor",
     "doors": """

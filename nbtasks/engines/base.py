@@ -26,7 +26,7 @@ from nbtasks.spec import Spec
 from nbtasks.status import Status
 
 _SMALL_BLOB, _MANY_BLOBS = 1 << 20, 64
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_PAUSE, _FULL_LOOK, _SAY_FULL = 2.0, 0.1, 300.0  # seconds between tries, looks for a cancel, and lines in the log
 
 
 class Sink(Protocol):
@@ -99,6 +99,8 @@ class Delivery:
         self.queue, self.slot, self.sink, self.find_stop, self.say = queue, slot, sink, find_stop, say
         self.values = QueueValues(queue)
         self.stopped: Stop | None = None
+        self.is_worn = False  # a task has spoiled the sink: no other should run here
+        self._said_full = -_SAY_FULL
 
     def deliver(self, ticket: Ticket) -> Spec:
         """Run the task of a claimed ticket and commit its outcome; its spec."""
@@ -109,27 +111,47 @@ class Delivery:
         except (OSError, FrameError, PayloadError) as error:
             return self._refuse(ticket, error)
         self.say(f"Executing {spec.name}[{spec.short}]")
-        if spec.at_most_once:  # before user code, and on the disk: it must not start twice, even over a power cut
-            self.queue.disk.create(self._file(ticket, STARTED), [], flush=True)
         if spec.timeout is not None:
             self.queue.ring_workers(f"deadline {self.slot}")
-        self.sink.begin(self._file(ticket, LOG), self._file(ticket, EVENTS), self._file(ticket, PROGRESS))
-        cpu = time.process_time()
-        ended = run.execute(call, ticket, self.values, lambda kind, data: self._emit(ticket, kind, data))
-        outcome = self._complete(ended.outcome, self.sink.end(), time.process_time() - cpu)
-        if self._commit(spec, ticket, outcome, ended.parts):
-            self.say(f"{spec.name}[{spec.short}] {outcome.status} in {outcome.seconds:.3f}s")
-        else:
-            self.say(f"{spec.name}[{spec.short}] was given to another meanwhile; this outcome is dropped")
+        self._commit(spec, ticket, *self._run(spec, ticket, call))
         return spec
+
+    def _run(self, spec: Spec, ticket: Ticket, call: Frame) -> Ended:
+        files = [self._file(ticket, kind) for kind in (LOG, EVENTS, PROGRESS)]
+        ready = self._with_room(spec, ticket, lambda: self.sink.begin(*files))
+        if ready and spec.at_most_once:  # before user code, and on the disk: not twice, even over a power cut
+            mark = self._file(ticket, STARTED)
+            ready = self._with_room(spec, ticket, lambda: self.queue.disk.create(mark, [], flush=True))
+        if not ready:
+            return self._cancelled(ticket, "cancelled before it started: the disk is full")
+        cpu = time.process_time()
+        ended = run.execute(call, ticket, self.values, lambda kind, data: self._emit(spec, ticket, kind, data))
+        progress = None
+        try:
+            progress = self.sink.end()
+        except OSError:  # its code closed our descriptors: a log cut short must not cost the outcome
+            self.is_worn = True
+        return Ended(self._complete(ended.outcome, progress, time.process_time() - cpu), ended.parts)
+
+    def _cancelled(self, ticket: Ticket, reason: str) -> Ended:
+        now = time.time()
+        outcome = Outcome(
+            id=ticket.id, delivery=ticket.delivery, status=Status.CANCELLED, reason=reason, started=now, ended=now,
+            attempt=ticket.attempt, slot=self.slot, pid=os.getpid(), host=processes.host_name(),
+        )  # fmt: skip
+        return Ended(outcome, [])
 
     def _file(self, ticket: Ticket, kind: str) -> str:
         return self.queue.layout.file(ticket.id, ticket.delivery, kind)
 
-    def _emit(self, ticket: Ticket, kind: str, data: dict[str, Any]) -> bool:
+    def _emit(self, spec: Spec, ticket: Ticket, kind: str, data: dict[str, Any]) -> bool:
         if kind in ("start", "ended"):
             self.stopped = self.stopped or self.find_stop(ticket)
+            if kind == "ended" and spec.timeout is not None:
+                self.queue.ring_workers(f"over {self.slot}")
             return self.stopped is None
+        if kind == "full":
+            return self._wait_for_room(spec, ticket, 0)
         return self.sink.emit(kind, data)
 
     def _complete(self, outcome: Outcome, progress: dict[str, Any] | None, cpu: float) -> Outcome:
@@ -145,27 +167,57 @@ class Delivery:
                 facts |= {"status": Status.FAILED, "kind": "timed out", "failure": failure}
         return msgspec.structs.replace(outcome, **facts)
 
-    def _commit(self, spec: Spec, ticket: Ticket, outcome: Outcome, parts: list[Part]) -> bool:
-        pause = 0.5
+    # Finished work is never thrown away at the last step (U3).
+
+    def _commit(self, spec: Spec, ticket: Ticket, outcome: Outcome, parts: list[Part]) -> None:
         while True:
             try:
-                return self.queue.finish(spec, ticket, self.slot, outcome, parts)
+                done = self.queue.finish(spec, ticket, self.slot, outcome, parts)
+                break
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno == errno.EMFILE and _raise_limit():  # its code has left very many files open
+                    continue
+                if error.errno not in run.FULL:
                     raise
-                if self.find_stop(ticket) is not None:  # cancelled while it waits: the record without the value
-                    outcome = msgspec.structs.replace(outcome, has_value=False, variables=())
-                    parts = []
-                self.say(self._disk_full(spec, parts))
-            time.sleep(pause)
-            pause = min(30.0, pause * 2)
+            if outcome.status is Status.CANCELLED and not parts:
+                done = self.queue.settle(spec, ticket, self.slot, outcome)  # it needs no record
+                break
+            if not self._wait_for_room(spec, ticket, sum(part.size for part in parts)):
+                outcome, parts = self._cancelled(ticket, "cancelled while its result found no room on the disk")
+        how = f"{outcome.status} in {outcome.seconds:.3f}s" if done else "was given to another meanwhile: dropped"
+        self.say(f"{spec.name}[{spec.short}] {how}")
 
-    def _disk_full(self, spec: Spec, parts: list[Part]) -> str:
-        needed = sum(part.size for part in parts)
+    def _with_room(self, spec: Spec, ticket: Ticket, action: Callable[[], object]) -> bool:
+        """Do something that takes room on the disk, as soon as there is some. False: stopped meanwhile."""
+        while True:
+            try:
+                action()
+                return True
+            except OSError as error:
+                if error.errno not in run.FULL:
+                    raise
+            if not self._wait_for_room(spec, ticket, 0):
+                return False
+
+    def _wait_for_room(self, spec: Spec, ticket: Ticket, needed: int) -> bool:
+        """Wait a little, and say why. False when the task is to stop meanwhile."""
+        now = time.monotonic()
+        if now - self._said_full > _SAY_FULL:
+            self._said_full = now
+            self.say(self._disk_full(spec, needed))
+        self.queue.ring_workers(f"over {self.slot}")  # no time limit must kill it now
+        while time.monotonic() - now < _FULL_PAUSE:
+            if self.find_stop(ticket) is not None:
+                return False
+            time.sleep(_FULL_LOOK)
+        return True
+
+    def _disk_full(self, spec: Spec, needed: int) -> str:
         free = shutil.disk_usage(self.queue.root).free
+        needs = f" and needs {_size(needed)}, but only {_size(free)} are free" if needed else ""
         return (
-            f"{spec.name}[{spec.short}] has ended, but the disk is full: its result needs {needed / 1e9:.1f} GB, "
-            f"{free / 1e9:.1f} free. It is kept in memory and tried again; free some space, or cancel the task"
+            f"{spec.name}[{spec.short}]: the disk is full. What it made is kept in memory{needs}: free some space, or "
+            "cancel the task"
         )
 
     def _refuse(self, ticket: Ticket, error: Exception) -> Spec:
@@ -177,9 +229,22 @@ class Delivery:
             started=now, ended=now, slot=self.slot, pid=os.getpid(),
             failure=Failure(type=run.type_name(error), message=str(error)),
         )  # fmt: skip
-        self.queue.finish(spec, ticket, self.slot, outcome)
+        self._commit(spec, ticket, outcome, [])
         self.say(f"{spec.name}[{spec.short}] failed: {error}")
         return spec
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _raise_limit() -> bool:
+    """Allow this process as many open files as it may have at all; False when it has them already."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return True
 
 
 __all__ = ["Delivery", "Ended", "Frame", "NoSink", "QueueValues", "Sink"]

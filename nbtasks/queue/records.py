@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from nbtasks import frames
+from nbtasks import frames, logs
 from nbtasks.blobs import is_real
 from nbtasks.errors import NbtasksError, PayloadError, TaskNotFound
 from nbtasks.frames import Frame
+from nbtasks.logs import Piece
 from nbtasks.outcome import Outcome
 from nbtasks.queue import lookup
 from nbtasks.queue.layout import EVENTS, LOG, OUTCOME, PROGRESS, check_id, submitted_at
@@ -177,10 +178,15 @@ class Record:
         """The file with what the last delivery displayed, or None."""
         return self._latest(EVENTS)
 
-    def read_log(self) -> bytes:
-        """All that the last delivery printed."""
+    def log_pieces(self) -> list[Piece]:
+        """What the last delivery printed: one piece, or beginning and end of a log that was cut. [] when silent."""
         path = self.log_path
-        return self.store.disk.read(path) if path else b""
+        return logs.read_log(path) if path else []
+
+    def read_log(self) -> bytes:
+        """What the last delivery printed; a line says where something was left out."""
+        pieces = self.log_pieces()
+        return pieces[0][1] if len(pieces) == 1 else logs.text_of(pieces).encode()
 
     def log_tail(self, lines: int = 200, size: int = 20_000) -> str:
         """The last lines of the log, at most `lines` and `size` bytes."""

@@ -69,14 +69,16 @@ def _recover(queue: Queue, me: str, slot: str, ticket: Ticket, death: Death) -> 
 
 
 def evict_slot(queue: Queue, me: str, slot: str) -> None:
-    """Take what a living slot runs away from it, because its worker has to stop now.
+    """Settle what a slot ran that was ended because its worker has to stop now.
 
     Functions go back as they were (failures and losses unchanged); what must not start twice ends failed.
     """
     for ticket in _claims(queue, slot):
-        with contextlib.suppress(NbtasksError, OSError):  # the slot is killed next; a sweep settles what is left
+        with contextlib.suppress(NbtasksError, OSError):  # a sweep settles what is left
             spec = records.read_spec(queue, ticket.id)
-            if spec.at_most_once and _began(queue, ticket):
+            if outcome := records.find_whole_outcome(queue, ticket):
+                queue.settle(spec, ticket, slot, outcome)
+            elif spec.at_most_once and _began(queue, ticket):
                 _fail(queue, me, slot, spec, ticket, "worker stopped", "lost", Death(reason="worker stopped"))
             else:
                 queue.put_back(spec, ticket.put_back(), f"{queue.layout.running_folder(slot)}/{ticket}")

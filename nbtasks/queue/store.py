@@ -73,7 +73,8 @@ def check_safe(root: str) -> None:
 
 
 def _make(layout: Layout, disk: durable.Disk) -> None:
-    os.makedirs(layout.root, 0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # a file in its place: the check says so
+        os.makedirs(layout.root, 0o700, exist_ok=True)
     check_safe(layout.root)
     for folder in names.FOLDERS:
         disk.make_folder(f"{layout.root}/{folder}")
@@ -100,8 +101,9 @@ def _read_mark(layout: Layout, disk: durable.Disk) -> Mark:
         raise QueueError(
             f"{layout.mark} cannot be read ({error}): restore it from a backup, or move the folder away to begin anew"
         ) from error
-    if mark.read > names.FORMAT:
+    if max(mark.read, mark.write) > names.FORMAT:
+        what = "reads" if mark.read > names.FORMAT else "writes"
         raise QueueNewer(
-            f"{layout.root} has format {mark.format}, this nbtasks reads up to {names.FORMAT}: pip install -U nbtasks"
+            f"{layout.root} has format {mark.format}, this nbtasks {what} up to {names.FORMAT}: pip install -U nbtasks"
         )
     return mark

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 from nbtasks import config, processes
 from nbtasks.queue.directory import Queue
@@ -17,8 +18,8 @@ _started: dict[tuple[str, str], float] = {}
 _children: list[subprocess.Popen[bytes]] = []
 
 
-def ensure_worker(queue: Queue, lane: str, env: str) -> bool:
-    """Start a worker for LANE@ENV unless one was just started. True when one was.
+def ensure_worker(queue: Queue, lane: str, env: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Start a worker for LANE@ENV, with `environ` (default: our own), unless one was just started. True when one was.
 
     Two processes may do so at once: the second worker finds the lock taken and leaves.
     """
@@ -42,7 +43,7 @@ def ensure_worker(queue: Queue, lane: str, env: str) -> bool:
             subprocess.Popen(
                 [sys.executable, "-m", "nbtasks.worker.supervisor", queue.root, lane],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=queue.root,
-                env=os.environ | processes.mark_environment(),
+                env={**(os.environ if environ is None else environ), **processes.mark_environment()},
             )
         )  # fmt: skip
     return True

@@ -30,6 +30,8 @@ class Hand:
     pidfd: int | None
     born: float  # monotonic
     oom_before: int = 0
+    leaving: bool = False  # it was told to
+    evicted: bool = False
 
 
 class Crew:
@@ -67,6 +69,24 @@ class Crew:
         return time.monotonic() - hand.born < _YOUNG and not self.queue.disk.exists(
             self.queue.layout.identity(hand.name)
         )
+
+    def free_for(self) -> float | None:
+        """Seconds until a slot may be made again after some died at birth; None: at once."""
+        left = self._pause_until - time.monotonic()
+        return left if left > 0 else None
+
+    def lend(self, name: str) -> None:
+        """The task of a slot waits for another one: its place may be used meanwhile."""
+        if any(hand.name == name for hand in self.own.values()):
+            self.lent.add(name)
+
+    def take_back(self, name: str) -> None:
+        """The task goes on: let a slot go that was made for the time of its waiting."""
+        self.lent.discard(name)
+        staying = [hand for hand in self.own.values() if not hand.leaving and hand.name not in self.lent]
+        idle_first = sorted(staying, key=lambda hand: bool(self.limits.running(hand.name)))
+        for hand in idle_first[: max(0, len(staying) - self.size)]:
+            self._send_off(hand)
 
     def staff(self, backlog: int) -> None:
         """Make as many slots as the backlog wants and there is room for."""
@@ -117,7 +137,9 @@ class Crew:
         had = recovery.recover_slot(self.queue, me, hand.name, death)
         self.limits.forget(hand.name)
         members.forget(self.queue, hand.name)
-        if had:
+        if hand.evicted:
+            self.say(f"slot {hand.name} was stopped")
+        elif had:
             self.say(f"slot {hand.name} died with a task: {death.words()}")
         elif death.signal is not None or death.exit_code:
             # It died at birth: wait a little longer each time, or the worker would do nothing but fork.
@@ -144,14 +166,22 @@ class Crew:
     def drain(self) -> None:
         """Tell every slot of ours to finish what it runs and leave."""
         for hand in self.own.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(hand.pid, local.DRAIN)
+            self._send_off(hand)
+
+    def _send_off(self, hand: Hand) -> None:
+        hand.leaving = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hand.pid, local.DRAIN)
 
     def evict(self, me: str) -> None:
-        """Take the tickets from our slots and end them: functions go back, started cells end failed."""
-        for hand in list(self.own.values()):
-            recovery.evict_slot(self.queue, me, hand.name)
-            processes.end_tree(hand.pid, hand.name, term=False)
+        """End all slots now, and what they run: functions go back, started cells end failed."""
+        for hand in [*self.own.values(), *self.adopted.values()]:
+            if not hand.evicted:
+                hand.evicted = True
+                member = members.find_member(self.queue, hand.name)
+                # First the processes, then the ticket: nothing of a task is left when it may run again.
+                processes.kill_tree(member.process if member else hand.pid, mark=hand.name)
+                recovery.evict_slot(self.queue, me, hand.name)
 
 
 def _death(hand: Hand, status: int, peak: int) -> Death:

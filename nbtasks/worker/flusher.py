@@ -7,17 +7,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 
 from nbtasks import processes
+from nbtasks.engines import local
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.recovery import mark_flushed
 
 _EVERY = 1.0  # seconds
 
 
+class Flusher:
+    """The helper of one supervisor."""
+
+    def __init__(self, root: str, worker: str) -> None:
+        self._root, self._name, self._pid = root, f"f{worker}", 0
+
+    def keep(self) -> None:
+        """Start it, unless it lives."""
+        if not self._pid or os.waitpid(self._pid, os.WNOHANG)[0]:
+            supervisor = os.getpid()
+            self._pid = local.fork_slot(lambda: flush_forever(self._root, self._name, supervisor), self._name)
+
+    def stop(self) -> None:
+        """End it; what it has not flushed is for the next one."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGTERM)
+
+
 def flush_forever(root: str, name: str, supervisor: int) -> int:
     """Flush whenever somebody has said that something was written, until the supervisor is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     queue = Queue.open(root)
     bell = queue.bell("flush", name)
     parent = processes.open_pidfd(supervisor)

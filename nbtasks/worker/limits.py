@@ -31,6 +31,7 @@ class Ladder:
     process: Identity
     ticket: Ticket
     grace: float
+    kind: str  # "cancel" or "timeout"
     next: float = 0.0  # monotonic moment of the next step
     step: int = 0  # 0 interrupt, 1 terminate, 2 kill
 
@@ -75,13 +76,24 @@ class Limits:
             return
         with contextlib.suppress(NbtasksError, OSError):
             grace = records.read_spec(self.queue, ticket.id).grace
-            self._start(slot, ticket, grace, Stop(str(ticket), "cancel"), force)
+            self._start(slot, ticket, grace, None, force)
 
-    def _start(self, slot: str, ticket: Ticket, grace: float, stop: Stop, force: bool = False) -> None:
+    def over(self, slot: str) -> None:
+        """The user's code of the slot has ended in time: what is left is to keep its result."""
+        for ticket in self.running(slot):
+            self.deadlines.pop(ticket, None)
+            self._known.add(ticket)
+            if (ladder := self.ladders.get(ticket)) and ladder.kind == "timeout":
+                del self.ladders[ticket]
+
+    def _start(self, slot: str, ticket: Ticket, grace: float, stop: Stop | None, force: bool = False) -> None:
         member = members.find_member(self.queue, slot)
-        if member is not None:
+        if member is None:
+            return
+        if stop is not None:  # a cancel is on file already
             members.request_stop(self.queue, slot, stop)
-            self.ladders[ticket] = Ladder(slot, member.process, ticket, grace, 0.0, 1 if force else 0)
+        kind = "cancel" if stop is None else stop.kind
+        self.ladders[ticket] = Ladder(slot, member.process, ticket, grace, kind, 0.0, 1 if force else 0)
 
     def climb(self) -> float | None:
         """Take every step that is due; seconds until the next one, or None."""
@@ -90,14 +102,20 @@ class Limits:
             if moment <= now:
                 del self.deadlines[ticket]
                 if ticket not in self.ladders:
-                    reason = f"timed out after {_duration(spec.timeout or 0.0)}"
-                    self._start(slot, ticket, spec.grace, Stop(str(ticket), "timeout", reason))
+                    self._time_out(slot, ticket, spec, now)
         for ladder in list(self.ladders.values()):
             if ladder.next <= now:
                 self._step(ladder, now)
         moments = [ladder.next for ladder in self.ladders.values()]
         moments += [moment for moment, _, _ in self.deadlines.values()]
         return max(0.0, min(moments) - now) if moments else None
+
+    def _time_out(self, slot: str, ticket: Ticket, spec: Spec, now: float) -> None:
+        reason = f"timed out after {_duration(spec.timeout or 0.0)}"
+        try:
+            self._start(slot, ticket, spec.grace, Stop(str(ticket), "timeout", reason))
+        except OSError:  # a full disk: the slot could not be told why
+            self.deadlines[ticket] = (now + _TERM_TO_KILL, slot, spec)
 
     def _step(self, ladder: Ladder, now: float) -> None:
         path = f"{self.queue.layout.running_folder(ladder.slot)}/{ladder.ticket}"

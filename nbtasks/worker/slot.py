@@ -54,6 +54,7 @@ class Slot:
     def __init__(self, duty: Duty) -> None:
         self.duty = duty
         self.queue = Queue.open(duty.root)
+        self.environ = dict(os.environ)  # before a task changes it
         self.draining = False
         self.ticket: Ticket | None = None
         self.stop: Stop | None = None
@@ -69,7 +70,7 @@ class Slot:
         self.functions = Claimer(self.queue, duty.name, self._lines("f"))
         hooks.before_wait.append(self._lend)
         self._catch_signals()
-        self.warmth = Warmth()
+        self.warmth = Warmth([0, duty.log, self.parent or -1, *(bell.fd for bell in self.bells)])
 
     def _lines(self, need: str) -> list[str]:
         return [f"{lane}@{self.duty.env}@{need}" for lane in self.duty.lanes]
@@ -124,7 +125,7 @@ class Slot:
     def _on_orphaned(self, number: int, frame: FrameType | None) -> None:
         self.draining = True
         if self.ticket is not None:
-            ensure_worker(self.queue, self.duty.lanes[0], self.duty.env)
+            ensure_worker(self.queue, self.duty.lanes[0], self.duty.env, self.environ)
 
     def find_stop(self, ticket: Ticket) -> Stop | None:
         """Why the running delivery is to stop, or None."""
@@ -215,7 +216,7 @@ class Slot:
         stopped = self.delivery.stopped is not None or self.stop is not None
         self.ticket = self.stop = None
         self.done += 1
-        return spec.need == "f" and not stopped and self.warmth.restore()
+        return spec.need == "f" and not stopped and not self.delivery.is_worn and self.warmth.restore()
 
     def _sleep(self) -> bool:
         """Wait for work; False when the slot should leave instead."""

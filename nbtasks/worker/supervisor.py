@@ -8,36 +8,25 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from types import FrameType
 
-from nbtasks import __version__
 from nbtasks import config, processes
-from nbtasks.engines import local
-from nbtasks.errors import OptionError
-from nbtasks.queue import lookup, members, recovery
+from nbtasks.errors import NbtasksError, OptionError
+from nbtasks.queue import doorbells, lookup, records, recovery
 from nbtasks.queue.directory import Queue
-from nbtasks.queue.leases import Lease
-from nbtasks.queue.members import Member
+from nbtasks.queue.tickets import Ticket, parse_until
 from nbtasks.spec import check_name
+from nbtasks.worker import autostart
 from nbtasks.worker.crew import Crew
-from nbtasks.worker.flusher import flush_forever
+from nbtasks.worker.flusher import Flusher
 from nbtasks.worker.limits import Limits
 from nbtasks.worker.slot import LISTING, Duty
+from nbtasks.worker.standing import Options, Standing
 
-
-@dataclass(frozen=True)
-class Options:
-    """What a worker was started with."""
-
-    lanes: tuple[str, ...]
-    slots: int
-    env: str
-    idle_exit: float | None = None  # seconds
-    burst: bool = False
-    auto: bool = False
-    max_tasks: int | None = None
-    grace: float | None = None  # seconds that draining waits; None: without limit
+_MANY = 10_000  # queued tasks are not counted beyond
+_AGAIN = 1.0  # seconds after which a turn that met an error is tried again
+_LAST_SLOTS = 5.0  # seconds in which idle slots leave
 
 
 class Supervisor:
@@ -45,57 +34,34 @@ class Supervisor:
 
     def __init__(self, queue: Queue, options: Options) -> None:
         self.queue, self.options = queue, options
-        self.name = members.new_name("w")
+        self.standing = Standing(queue, options)
+        self.name, self.say = self.standing.name, self.standing.say
         self.limits = Limits(queue)
+        self.flusher = Flusher(queue.root, self.name)
         self.drains = 0
         self.drain_since = 0.0
         self.active = time.monotonic()
         self.next_sweep = 0.0
         self.next_due: float | None = None
-        self.leases: list[Lease] = []
 
     # Beginning.
 
     def run(self) -> int:
         """Work until there is a reason to leave; the exit code."""
-        if not self._take_leases():
-            return 0  # another worker that started by itself is there already
-        self._register()
+        if not self.standing.try_enter():
+            return 0
         self.crew = Crew(self.queue, self.options.slots, self._duty(), self.limits, self.say)
-        self.places = [f"{lane}@{self.options.env}" for lane in self.options.lanes]
-        self.bells = [self.queue.bell("workers", self.name)]
-        self.bells += [self.queue.bell(place, self.name) for place in self.places]
+        self.bells = [self.queue.bell(place, self.name) for place in ("workers", *self.options.places)]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        self._banner()
-        flusher = (self.queue.root, f"f{self.name}", os.getpid())
-        self.flusher = local.fork_slot(lambda: flush_forever(*flusher), f"f{self.name}")
+        found = sum(1 for _ in itertools.islice(self._queued(), _MANY))
+        self.standing.introduce(f"{found} queued" if found < _MANY else f"more than {_MANY:,} queued")
+        self.flusher.keep()
         if found := recovery.verify_after_restart(self.queue, self.name):
             self.say(f"{found} outcomes were lost when the host went down; delivered again")
-        while self._turn():
+        while self._try_turn():
             pass
         return self._leave()
-
-    def _take_leases(self) -> bool:
-        if self.options.auto:
-            for lane in self.options.lanes:
-                lease = Lease(self.queue.layout.auto_lock(f"{lane}@{self.options.env}"))
-                if not lease.try_take():
-                    return False
-                self.leases.append(lease)
-        own = Lease(self.queue.layout.lock(self.name))
-        own.try_take()
-        self.leases.append(own)
-        return True
-
-    def _register(self) -> None:
-        options = self.options
-        member = Member(
-            name=self.name, process=processes.identify(), started=time.time(), lanes=options.lanes, env=options.env,
-            slots=options.slots, auto=options.auto, version=__version__,
-        )  # fmt: skip
-        members.register(self.queue, member)
-        self.queue.disk.make_folder(self.queue.layout.running_folder(self.name))
 
     def _duty(self) -> Duty:
         options = self.options
@@ -104,30 +70,31 @@ class Supervisor:
             env=options.env, log=os.dup(2), burst=options.burst, max_tasks=options.max_tasks,
         )  # fmt: skip
 
-    def _banner(self) -> None:
-        options = self.options
-        waiting = sum(1 for line in self._lines() for _ in lookup.queued_tickets(self.queue, line))
-        self.say(f"nbtasks {__version__} worker {self.name}, pid {os.getpid()}")
-        self.say(f"queue {self.queue.root}, lanes {', '.join(options.lanes)}, environment {options.env}")
-        idle = f"leaves after {options.idle_exit:g} s idle" if options.idle_exit is not None else "stays"
-        self.say(f"engine processes, {options.slots} slots, periodic off, {idle}, {waiting} queued")
-
-    def say(self, line: str) -> None:
-        """One line into the log."""
-        with contextlib.suppress(OSError):
-            os.write(2, f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "replace"))
-
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.drains += 1
         with contextlib.suppress(OSError):
             os.write(self.bells[0].fd, b"drain\n")  # wakes the wait below
 
     def _lines(self) -> list[str]:
-        return [f"{place}@{need}" for place in self.places for need in ("c", "f")]
+        return [f"{place}@{need}" for place in self.options.places for need in ("c", "f")]
+
+    def _queued(self) -> Iterator[tuple[str, Ticket]]:
+        return (found for line in self._lines() for found in lookup.queued_tickets(self.queue, line))
 
     # One turn of the loop.
 
+    def _try_turn(self) -> bool:
+        try:
+            return self._turn()
+        except OSError as error:  # a disk that is full or fails for a while must not take the worker down
+            self.say(f"cannot go on just now, trying again: {error}")
+            time.sleep(_AGAIN)
+            return True
+
     def _turn(self) -> bool:
+        if not self.standing.is_queue_there():
+            self.say("the queue was removed, or another is in its place")
+            return False
         for hint in [hint for bell in self.bells for hint in bell.drain()]:
             self._obey(hint)
         self.crew.reap(self.name)
@@ -154,14 +121,16 @@ class Supervisor:
         elif word == "deadline":
             if rest in self.crew.names():
                 self.limits.learn(rest)
+        elif word == "over":
+            self.limits.over(rest)
         elif word == "upstream":
             recovery.look_at_child(self.queue, self.name, rest)
         elif word == "drain":  # `nbtasks stop`, as often as it likes; a signal counts, a hint does not
             self.drains = max(1, self.drains)
-        elif word == "lend" and rest in self.crew.names():
-            self.crew.lent.add(rest)
+        elif word == "lend":
+            self.crew.lend(rest)
         elif word == "back":
-            self.crew.lent.discard(rest)
+            self.crew.take_back(rest)
         elif word == "until":
             self.next_due = recovery.release_due(self.queue)
 
@@ -172,12 +141,21 @@ class Supervisor:
         self.next_due = recovery.release_due(self.queue)
         for slot in self.crew.names():
             self.limits.learn(slot)
+        self.flusher.keep()
+        if self._backlog():
+            self._ring_idle()
+
+    def _ring_idle(self) -> None:
+        """Wake slots that sleep although something is queued: a ring was lost, or never came."""
+        for place in self.options.places:
+            for path in doorbells.bells_in(f"{self.queue.layout.bells_of(self.queue.boot, place)}/idle"):
+                if not path.endswith(f"/{self.name}"):
+                    doorbells.ring(path, "work")
 
     def _backlog(self) -> int:
         if self.queue.disk.exists(self.queue.layout.paused):
             return 0
-        queued = (ticket for line in self._lines() for ticket in lookup.queued_tickets(self.queue, line))
-        return sum(1 for _ in itertools.islice(queued, self.options.slots))
+        return sum(1 for _ in itertools.islice(self._queued(), self.options.slots))
 
     def _wait(self, pause: float | None) -> None:
         room = self.crew.has_room() and not self.drains
@@ -187,8 +165,7 @@ class Supervisor:
         if room and self._backlog() and self.crew.wants_more(self._backlog()):
             return  # a ticket came between the look and the hanging of the bell
         moments = [self.next_sweep - time.monotonic()]
-        if pause is not None:
-            moments.append(pause)
+        moments += [moment for moment in (pause, self.crew.free_for(), self._idle_left()) if moment is not None]
         if self.next_due is not None:
             moments.append(self.next_due - time.time())
             if moments[-1] <= 0:
@@ -201,37 +178,58 @@ class Supervisor:
 
     # Ending.
 
+    def _idle_left(self) -> float | None:
+        """Seconds until it has been idle for long enough to leave."""
+        if self.options.idle_exit is None or self.next_due is not None or self.crew.busy():
+            return None
+        return max(0.0, self.active + self.options.idle_exit - time.monotonic())
+
     def _has_nothing_left(self, backlog: int) -> bool:
         if backlog or self.crew.busy():
             self.active = time.monotonic()
             return False
         if self.options.burst:
-            return not self.crew.own and not self._anything_waits()
+            return self._is_dry()
         if self.options.idle_exit is None:
             return False
         self.active = max(self.active, self.crew.last_active())
         if time.monotonic() - self.active < self.options.idle_exit or self.next_due is not None:
             return False
+        self._hide()
+        return not self._backlog()
+
+    def _is_dry(self) -> bool:
+        """Nothing is left of our lanes: what waits for a retry would be, what waits for other workers' tasks not."""
+        if self.crew.own or self._backlog() or self._retries_wait():
+            return False
+        self._sweep()
+        return not self._backlog()
+
+    def _retries_wait(self) -> bool:
+        for name in self.queue.disk.list(self.queue.layout.until):
+            with contextlib.suppress(NbtasksError):
+                spec = records.read_spec(self.queue, parsed[1].id) if (parsed := parse_until(name)) else None
+                if spec is not None and spec.env == self.options.env and spec.lane in self.options.lanes:
+                    return True
+        return False
+
+    def _hide(self) -> None:
         # Out of sight first, then the look: a submit that still sees the bell has left its ticket before.
         for bell in self.bells[1:]:
             bell.hang(self.queue.layout.worker_folder(self.name))
-        return not self._backlog()
-
-    def _anything_waits(self) -> bool:
-        disk, layout = self.queue.disk, self.queue.layout
-        return bool(self._backlog() or disk.list(layout.until) or disk.list(layout.parents))
 
     def _drain(self, pause: float | None) -> bool:
         """Claim nothing more, and wait for what runs. False when all slots are gone."""
         if not self.drain_since:
             self.drain_since = time.monotonic()
             self.say("draining: waiting for what runs" if self.crew.busy() else "draining")
-            for bell in self.bells[1:]:
-                bell.hang(self.queue.layout.worker_folder(self.name))
+            self._hide()
+            self.standing.release_lanes()  # the next submit starts another worker
             self.crew.drain()
         grace = self.options.grace
         if self.drains > 1 or (grace is not None and time.monotonic() - self.drain_since > grace):
             self.crew.evict(self.name)
+            self.crew.reap(self.name)
         if not self.crew.own:
             return False
         moments = [1.0] + ([pause] if pause is not None else [])
@@ -243,15 +241,15 @@ class Supervisor:
         for bell in self.bells:
             bell.close()
         self.crew.drain()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.flusher, signal.SIGTERM)
-        deadline = time.monotonic() + 5.0
+        self.flusher.stop()
+        deadline = time.monotonic() + _LAST_SLOTS
         while self.crew.own and time.monotonic() < deadline:
             self.crew.reap(self.name)
             time.sleep(0.01)
-        members.forget(self.queue, self.name)
-        for lease in self.leases:
-            lease.release()
+        self.standing.leave()
+        # Who submitted just before that saw no bell, and the worker that it started found the lock still taken.
+        if self.options.auto and not self.drains and self._backlog():
+            autostart.ensure_worker(self.queue, self.options.lanes[0], self.options.env)
         return 0
 
 
@@ -265,6 +263,7 @@ def run_worker(
     if count < 1:
         raise OptionError(f"a worker with {count} slots could run nothing: give 1 or more")
     chosen = tuple(check_name("lane", lane) for lane in lanes or [settings.lane])
+    config.configure(queue=root)  # for tasks that submit others
     options = Options(chosen, count, config.env_tag(), idle_exit, burst, auto, max_tasks_per_slot, grace)
     return Supervisor(Queue.open(root), options).run()
 

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import _signal
+import functools
 import os
 import resource
 import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterable
 
 WATCH_THREAD = "nbtasks-watch"
 _GROWTH = 500_000_000  # bytes of peak memory over which the process is replaced
-# The C function: that of `signal` makes an enum of every number and handler, ten times the cost of the look.
-_get_handler = _signal.getsignal
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM, signal.SIGPIPE]
+_LEAK = 64  # descriptors left open after which it is replaced
+# The C functions: those of `signal` make an enum of every number and handler, ten times the cost of the look.
+_get_handler, _get_mask = _signal.getsignal, functools.partial(_signal.pthread_sigmask, signal.SIG_BLOCK, ())
+_SIGNALS = [int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} if number < 32]
+_LIMITS = [resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_CPU, resource.RLIMIT_NOFILE]
 
 
 class Warmth:
     """The state of a process that tasks might change, taken when the slot is fresh."""
 
-    def __init__(self) -> None:
-        self.handlers = [(int(number), _get_handler(int(number))) for number in _SIGNALS]
+    def __init__(self, descriptors: Iterable[int] = ()) -> None:
+        """`descriptors` are those that the slot itself needs: a task may have closed them."""
+        self.handlers = [(number, _get_handler(number)) for number in _SIGNALS]
+        self.mask = _get_mask()
         self.umask = os.umask(0o077)
         os.umask(self.umask)
         self.filters = list(warnings.filters)
-        self.threads = self._threads()
+        self.threads = threading.active_count()
+        self.limits = [resource.getrlimit(limit) for limit in _LIMITS]
+        self.descriptors = [(number, _file_at(number)) for number in descriptors if number >= 0]
+        self.next_descriptor = _next_descriptor()
         self.peak = _peak()
 
     def restore(self) -> bool:
@@ -33,18 +42,24 @@ class Warmth:
         for number, handler in self.handlers:
             if _get_handler(number) is not handler and handler is not None:
                 signal.signal(number, handler)
+        if _get_mask() != self.mask:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
         if signal.getitimer(signal.ITIMER_REAL)[0]:
             signal.setitimer(signal.ITIMER_REAL, 0)
         os.umask(self.umask)
         if warnings.filters != self.filters:
             warnings.filters[:] = self.filters  # type: ignore[index]
         self._close_figures()
-        return self._threads() <= self.threads and _peak() - self.peak < _GROWTH
+        return self._is_sound()
 
-    @staticmethod
-    def _threads() -> int:
-        # The reader of a nested wait is ours, and goes by itself.
-        return sum(1 for thread in threading.enumerate() if thread.name != WATCH_THREAD)
+    def _is_sound(self) -> bool:
+        return (
+            threading.active_count() <= self.threads
+            and _peak() - self.peak < _GROWTH
+            and all(_file_at(number) == file for number, file in self.descriptors)
+            and _next_descriptor() < self.next_descriptor + _LEAK
+            and [resource.getrlimit(limit) for limit in _LIMITS] == self.limits
+        )
 
     @staticmethod
     def _close_figures() -> None:
@@ -55,3 +70,21 @@ class Warmth:
 
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _file_at(descriptor: int) -> tuple[int, int] | None:
+    try:
+        info = os.fstat(descriptor)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _next_descriptor() -> int:
+    """The lowest number that is free: it grows as files are left open."""
+    try:
+        free = os.dup(0)
+    except OSError:  # none is free
+        return sys.maxsize
+    os.close(free)
+    return free

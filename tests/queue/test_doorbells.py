@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nbtasks.queue.doorbells import Bell, bells_in, hears, ring, ring_all
-from tests.queue.tools import Child
+from tests.queue.tools import Child, Gate
 
 
 @pytest.fixture
@@ -22,20 +21,18 @@ def folder(tmp_path: Path) -> str:
 
 def left_by_the_dead(folder: str, name: str) -> str:
     """The path of a bell whose owner was killed."""
-    read, write = os.pipe()
 
     def hang_and_stay() -> None:
         bell = Bell(folder, name)
-        os.write(write, b"hangs")
-        time.sleep(600)
+        gate.tell("hangs")
+        gate.pass_through()
         bell.close()
 
-    child = Child(hang_and_stay)
-    os.close(write)
-    assert os.read(read, 5) == b"hangs"
-    os.close(read)
-    assert hears(f"{folder}/{name}")
-    child.kill()
+    with Gate() as gate:
+        child = Child(hang_and_stay)
+        assert gate.hear() == ["hangs"]
+        assert hears(f"{folder}/{name}")
+        child.kill()
     return f"{folder}/{name}"
 
 
@@ -182,48 +179,44 @@ def test_a_link_is_not_followed(folder: str, tmp_path: Path) -> None:
 
 
 def test_a_program_that_the_owner_started_keeps_no_bell_alive(folder: str) -> None:
-    read, write = os.pipe()
-
     def start_and_stay() -> None:
         bell = Bell(folder, "s-1")
-        keeper = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=stay, close_fds=False)
-        os.write(write, f"{keeper.pid}\n".encode())
-        time.sleep(600)
+        code = "import sys; print('up', flush=True); sys.stdin.read()"
+        pipes = {"stdin": stay, "stdout": subprocess.PIPE, "close_fds": False}
+        keeper = subprocess.Popen([sys.executable, "-I", "-S", "-c", code], **pipes)
+        assert keeper.stdout.readline() == b"up\n"
+        gate.tell(keeper.pid)
+        gate.pass_through()
         bell.close()
 
     stay, hold = os.pipe()  # the program ends when we close our side
-    os.set_inheritable(hold, False)
-    child = Child(start_and_stay)
-    pid = int(os.read(read, 100))
-    child.kill()
-    assert os.path.exists(f"/proc/{pid}")
-    assert not hears(f"{folder}/s-1")
-    for fd in (read, write, stay, hold):
-        os.close(fd)
+    with Gate() as gate:
+        child = Child(start_and_stay)
+        (pid,) = gate.hear()
+        child.kill()
+        assert os.path.exists(f"/proc/{pid}")
+        heard = hears(f"{folder}/s-1")
+        os.close(hold)
+        os.close(stay)
+    assert not heard
 
 
 def test_a_fork_of_the_owner_keeps_no_bell_alive(folder: str) -> None:
-    read, write = os.pipe()
-
     def fork_and_stay() -> None:
         bell = Bell(folder, "s-1")
-        grandchild = os.fork()
-        if grandchild == 0:
-            select.select([stay], [], [])
+        if os.fork() == 0:
+            gate.tell(os.getpid())
+            gate.pass_through()
             os._exit(0)
-        os.write(write, f"{grandchild}\n".encode())
-        time.sleep(600)
+        gate.pass_through()
         bell.close()
 
-    stay, hold = os.pipe()
-    child = Child(fork_and_stay)
-    pid = int(os.read(read, 100))
-    child.kill()
-    assert os.path.exists(f"/proc/{pid}")
-    assert not hears(f"{folder}/s-1")
-    os.write(hold, b"x")
-    for fd in (read, write, stay, hold):
-        os.close(fd)
+    with Gate() as gate:
+        child = Child(fork_and_stay)
+        (pid,) = gate.hear()
+        child.kill()
+        assert os.path.exists(f"/proc/{pid}")
+        assert not hears(f"{folder}/s-1")
 
 
 def test_a_fork_leaves_its_parent_the_bell(folder: str) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import stat
-import time
 from pathlib import Path
 
 import pytest
 
 from nbtasks.queue.leases import Lease
-from tests.queue.tools import Child
+from tests.queue.tools import Child, Gate
 
 
 @pytest.fixture
@@ -51,29 +49,23 @@ def test_only_its_user_may_open_it(path: str) -> None:
 
 
 def test_it_dies_with_its_process_and_not_with_that_process_children(path: str) -> None:
-    read, write = os.pipe()
-    stay, hold = os.pipe()
-
     def hold_and_fork() -> None:
         lease = Lease(path)
         assert lease.try_take()
-        grandchild = os.fork()
-        if grandchild == 0:
-            select.select([stay], [], [])
+        if os.fork() == 0:
+            gate.tell(os.getpid())
+            gate.pass_through()
             os._exit(0)
-        os.write(write, f"{grandchild}\n".encode())
-        time.sleep(600)
+        gate.pass_through()
         lease.release()
 
-    child = Child(hold_and_fork)
-    pid = int(os.read(read, 100))
-    assert not try_to_take(path)
-    child.kill()
-    assert os.path.exists(f"/proc/{pid}"), "its child lives on"
-    assert try_to_take(path)
-    os.write(hold, b"x")
-    for fd in (read, write, stay, hold):
-        os.close(fd)
+    with Gate() as gate:
+        child = Child(hold_and_fork)
+        (pid,) = gate.hear()
+        assert not try_to_take(path)
+        child.kill()
+        assert os.path.exists(f"/proc/{pid}"), "its child lives on"
+        assert try_to_take(path)
 
 
 def test_a_forked_child_that_ends_leaves_its_parent_the_lease(path: str) -> None:
@@ -86,22 +78,15 @@ def test_a_forked_child_that_ends_leaves_its_parent_the_lease(path: str) -> None
 
 
 def test_of_many_that_try_at_once_one_gets_it(path: str) -> None:
-    read, write = os.pipe()
-    stay, hold = os.pipe()
-
-    def race() -> bool:
+    def race() -> None:
         lease = Lease(path)
-        os.write(write, b"1" if (mine := lease.try_take()) else b"0")
-        select.select([stay], [], [])
+        gate.tell(lease.try_take())
+        gate.pass_through()
         lease.release()
-        return mine
 
-    children = [Child(race) for _ in range(8)]
-    answers = b""
-    while len(answers) < 8:
-        answers += os.read(read, 8)
-    assert sorted(answers) == sorted(b"10000000")
-    os.write(hold, b"x")
-    assert sum(child.result() for child in children) == 1
-    for fd in (read, write, stay, hold):
-        os.close(fd)
+    with Gate() as gate:
+        children = [Child(race) for _ in range(8)]
+        answers = gate.hear(8)
+    assert sorted(answers) == ["False"] * 7 + ["True"]
+    for child in children:
+        child.result()

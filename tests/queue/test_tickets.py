@@ -12,9 +12,7 @@ from nbtasks.status import Status
 
 ID = "20261120-220611-482913-k7q2"
 
-ids = st.builds(
-    layout.id_at, st.integers(0, 4_000_000_000_000_000), st.text(layout.ALPHABET, min_size=4, max_size=13)
-)
+ids = st.builds(layout.id_at, st.integers(0, 4_000_000_000_000_000), st.text(layout.ALPHABET, min_size=4, max_size=13))
 tickets = st.builds(
     Ticket, ids, st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**6)
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import sys
 import time
@@ -128,6 +129,35 @@ class Child:
         os.waitpid(self.pid, 0)
         os.close(self._read)
         self._data, self._code = b"", -signal.SIGKILL
+
+
+class Gate:
+    """Holds children up: `pass_through` sleeps in them until the parent leaves its ``with``. `tell` and `hear` are for words."""
+
+    def __init__(self) -> None:
+        self._stay, self._open = os.pipe()
+        self._hear, self._tell = os.pipe()
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.write(self._open, b"x")  # stays in the pipe: it lets all pass
+        for fd in (self._stay, self._open, self._hear, self._tell):
+            os.close(fd)
+
+    def pass_through(self) -> None:
+        select.select([self._stay], [], [])
+
+    def tell(self, word: object) -> None:
+        os.write(self._tell, f"{word}\n".encode())
+
+    def hear(self, count: int = 1) -> list[str]:
+        """The next `count` words, of any children."""
+        data = b""
+        while data.count(b"\n") < count:
+            data += os.read(self._hear, 4096)
+        return data.decode().split()
 
 
 def live_slot(queue: Queue, name: str, worker: str = "") -> str:

@@ -1,0 +1,103 @@
+"""A worker among others: what it was started with, the locks it holds, its entry in the queue, what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+
+from nbtasks import __version__, processes
+from nbtasks.queue import members
+from nbtasks.queue.directory import Queue
+from nbtasks.queue.leases import Lease
+from nbtasks.queue.members import Member
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a worker was started with."""
+
+    lanes: tuple[str, ...]
+    slots: int
+    env: str
+    idle_exit: float | None = None  # seconds
+    burst: bool = False
+    auto: bool = False
+    max_tasks: int | None = None
+    grace: float | None = None  # seconds that draining waits; None: without limit
+
+    @property
+    def places(self) -> list[str]:
+        """LANE@ENV of each lane."""
+        return [f"{lane}@{self.env}" for lane in self.lanes]
+
+
+class Standing:
+    """One worker's place in its queue, from its start to its end."""
+
+    def __init__(self, queue: Queue, options: Options) -> None:
+        self.queue, self.options = queue, options
+        self.name = members.new_name("w")
+        self._own = Lease(queue.layout.lock(self.name))
+        self._lanes: list[Lease] = []
+        self._mark = _identity(queue.layout.mark)
+
+    def try_enter(self) -> bool:
+        """Be a worker. False when another one that started by itself is there already."""
+        if self.options.auto:
+            for place in self.options.places:
+                lease = Lease(self.queue.layout.auto_lock(place))
+                if not lease.try_take():
+                    self.release_lanes()
+                    return False
+                self._lanes.append(lease)
+        self._own.try_take()
+        self._register()
+        return True
+
+    def _register(self) -> None:
+        options = self.options
+        member = Member(
+            name=self.name, process=processes.identify(), started=time.time(), lanes=options.lanes, env=options.env,
+            slots=options.slots, auto=options.auto, version=__version__,
+        )  # fmt: skip
+        members.register(self.queue, member)
+        self.queue.disk.make_folder(self.queue.layout.running_folder(self.name))
+
+    def is_queue_there(self) -> bool:
+        """False when the queue was removed, also when another one is in its place."""
+        return _identity(self.queue.layout.mark) == self._mark
+
+    def release_lanes(self) -> None:
+        """Let another worker start by itself for these lanes."""
+        for lease in self._lanes:
+            lease.release()
+
+    def leave(self) -> None:
+        """Be no worker any more."""
+        if self.is_queue_there():
+            members.forget(self.queue, self.name)
+        self.release_lanes()
+        self._own.release()
+
+    def say(self, line: str) -> None:
+        """One line into the log."""
+        with contextlib.suppress(OSError):
+            os.write(2, f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "replace"))
+
+    def introduce(self, queued: str) -> None:
+        """The first lines: who it is, what it serves, how much waits."""
+        options = self.options
+        self.say(f"nbtasks {__version__} worker {self.name}, pid {os.getpid()}")
+        self.say(f"queue {self.queue.root}, lanes {', '.join(options.lanes)}, environment {options.env}")
+        idle = f"leaves after {options.idle_exit:g} s idle" if options.idle_exit is not None else "stays"
+        self.say(f"engine processes, {options.slots} slots, periodic off, {idle}, {queued}")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
