@@ -19,6 +19,7 @@ from nbtasks.cli_follow import follow
 from nbtasks.cli_worker import doctor, stop, worker, workers
 from nbtasks.errors import NbtasksError, OptionError
 from nbtasks.handle import Task
+from nbtasks.jupyter import ansi
 from nbtasks.queue import lookup
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.records import Record
@@ -150,7 +151,7 @@ def logs(id: str, following: bool, lines: int | None) -> int:
 def result(id: str, timeout: str | None, as_json: bool) -> int:
     """Wait for a task and print its value.
 
-    Of a failed one: its traceback, on stderr.
+    Of a failed one: its traceback, on stderr; with --json all that is known about it.
     """
     sys.path.append(os.getcwd())  # classes of the project, which the value may need
     task = api.get(Queue.open(create=False).find(id))
@@ -162,7 +163,10 @@ def result(id: str, timeout: str | None, as_json: bool) -> int:
     if record.status is not Status.SUCCEEDED:
         failure = record.outcome.failure if record.outcome else None
         text = failure.traceback if failure else f"{record.name} {record.short} {record.status} {record.reason}"
-        print(cli_show.clean(text).rstrip(), file=sys.stderr)
+        if as_json:
+            cli_show.print_json(cli_show.as_json(record))
+        else:
+            print((cli_show.clean(text) if sys.stderr.isatty() else ansi.strip(text)).rstrip(), file=sys.stderr)
         return FAILED
     print(_value_as_json(value) if as_json else repr(value))
     return 0

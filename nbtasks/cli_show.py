@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbtasks.jupyter import words
+from nbtasks.jupyter import ansi, words
+from nbtasks.outcome import Failure, Outcome
 from nbtasks.status import Status
 
 if TYPE_CHECKING:
@@ -49,11 +50,16 @@ def as_json(record: Record) -> dict[str, Any]:
     }  # fmt: skip
     if outcome is not None:
         facts |= {
-            "value": outcome.preview if outcome.has_value else None, "failure": outcome.failure, "kind_of_end": outcome.kind,
+            "value": outcome.preview if outcome.has_value else None, "failure": _plain_failure(outcome), "kind_of_end": outcome.kind,
             "variables": outcome.variables, "signal": outcome.signal, "exit_code": outcome.exit_code,
             "peak_memory": outcome.peak_memory, "cpu": outcome.cpu,
         }  # fmt: skip
     return facts
+
+
+def _plain_failure(outcome: Outcome) -> Failure | None:
+    failure = outcome.failure
+    return failure and msgspec.structs.replace(failure, traceback=ansi.strip(failure.traceback))
 
 
 def _iso(moment: float | None) -> str | None:
@@ -131,7 +137,7 @@ def note(record: Record) -> str:
     if outcome is not None and outcome.failure is not None:
         failure = outcome.failure
         text = f"{failure.type}: {failure.message}" if failure.message else failure.type
-        return clean(f"{record.reason}: {text}" if record.reason else text).split("\n")[0]
+        return clean(record.reason if outcome.kind and record.reason else text).split("\n")[0]
     if record.status is Status.SUCCEEDED and outcome is not None and outcome.has_value and outcome.preview != "None":
         return clean(f"-> {outcome.preview}")
     bars = bar_lines(record.progress()) if record.status is Status.RUNNING else []

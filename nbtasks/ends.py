@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from nbtasks import payload
 from nbtasks.errors import (
     FrameDamaged,
     NbtasksError,
+    PayloadError,
     TaskFailed,
     TaskLost,
     TaskTimedOut,
@@ -114,6 +115,8 @@ def read_value(queue: Queue, place: Place) -> Any:
 def value_in(frame: Frame) -> Any:
     """The value in an outcome's frame; None when it has none."""
     if part := frame.parts.get("cell"):
+        if why := _left_out(frame).get(""):
+            raise PayloadError(f"the value of its last line was left out, because {why}. Its names are in task.vars")
         return payload.load(part)[0]
     return payload.load(frame.parts["value"]) if "value" in frame.parts else None
 
@@ -121,7 +124,24 @@ def value_in(frame: Frame) -> Any:
 def variables_in(frame: Frame) -> dict[str, Any]:
     """The names and values that a cell left; none of a function."""
     part = frame.parts.get("cell")
-    return dict(payload.load(part, guest=True)[1]) if part else {}
+    return Names(payload.load_cell(part)[1], _left_out(frame)) if part else {}
+
+
+class Names(dict[str, Any]):
+    """Names and values; asked for a name that was left out, it says why."""
+
+    def __init__(self, values: Mapping[str, Any], left_out: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.left_out = left_out
+
+    def __missing__(self, name: str) -> Any:
+        why = self.left_out.get(name)
+        raise KeyError(f"{name}: left out, because {why}" if why else name)
+
+
+def _left_out(frame: Frame) -> dict[str, str]:
+    variables = records.decode_outcome(frame.body).variables
+    return {one.name: one.left_out.removeprefix("because ") for one in variables if one.left_out}
 
 
 def read_ending(queue: Queue, place: Place) -> Ending:

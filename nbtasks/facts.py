@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
-from nbtasks import ends, outputs
+from nbtasks import ends, hooks, outputs
 from nbtasks.ends import Ending
 from nbtasks.errors import TaskNotFound
 from nbtasks.queue import lookup, records
@@ -163,7 +163,15 @@ class Facts:
         from nbtasks.jupyter import render  # a handle at the end of a cell shows its card
 
         record = self.record
-        return render.card(record, outputs=outputs.outputs(record.log_pieces(), record.events()))
+        said = hooks.told(self.id)
+        kept, notes = said or ({}, ())
+        return render.card(
+            record,
+            kept=kept,
+            notes=notes,
+            bound=said is not None,
+            outputs=outputs.outputs(record.log_pieces(), record.events()),
+        )
 
 
 def _moment(stamp: float | None) -> datetime | None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 # A slot puts in here what lends its place to others while its task waits for another task.
 before_wait: list[Callable[[], AbstractContextManager[object]]] = []
 # The notebook puts in here what binds names; called on the main thread before a wait returns.
 binding_hooks: list[Callable[[], object]] = []
+
+
+# The notebook puts in here what tells of a task: names not bound and why, and sentences; None: it is not of this one.
+Told = tuple[Mapping[str, str], Sequence[str]]
+tellers: list[Callable[[str], Told | None]] = []
+
+
+def told(id: str) -> Told | None:
+    """What this notebook has to say on the card of a task; None when the task brings nothing back here."""
+    return next((said for teller in tellers if (said := teller(id)) is not None), None)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from nbtasks.frames import Part
 from nbtasks.pickling import Pickler, has_home, loading, make_home, register_reference
 from nbtasks.spool import Sink
 
-__all__ = ["digest", "dump", "load", "make_home", "register_reference"]
+__all__ = ["digest", "dump", "load", "load_cell", "make_home", "register_reference"]
 
 IN_BAND = 16 << 10  # smaller buffers stay in the pickle
 
@@ -129,6 +129,25 @@ def _plain_state(function: Any) -> tuple[Any, ...] | None:
         len(sys.modules),
         used,
     )
+
+
+def load_cell(part: Part) -> tuple[Any, dict[str, Any]]:
+    """Value and names that a cell brings back to this notebook. Functions among them see the notebook's names.
+
+    What they need and the notebook lacks is added to it, but for the names that come back themselves: whether
+    those are bound is not decided here. Raises PayloadError.
+    """
+    added: dict[str, Any] = {}
+    loading.added = added
+    try:
+        value, names = load(part, guest=True)
+    finally:
+        loading.added = None
+    there = sys.modules["__main__"].__dict__
+    for name in added.keys() & names.keys():
+        if there.get(name) is added[name]:
+            del there[name]
+    return value, dict(names)
 
 
 def _why(name: str, error: Exception) -> str:

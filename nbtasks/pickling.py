@@ -18,6 +18,8 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from io import TextIOWrapper
+from pickle import PicklingError
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
@@ -34,6 +36,7 @@ class Loading(threading.local):
 
     home: bool = False
     guest: bool = False
+    added: dict[str, Any] | None = None  # by a guest, to the notebook
     values: Callable[[str], object] | None = None
 
 
@@ -92,6 +95,11 @@ class Pickler(cp.Pickler):  # type: ignore[misc]
             return self._reduce_cell(obj) if self._types else NotImplemented
         if kind is functools._lru_cache_wrapper:
             return self._reduce_cached(obj)
+        if kind is TextIOWrapper and obj not in (sys.stdout, sys.stderr):
+            raise PicklingError("cannot pickle an open file")  # cloudpickle would send its content, as a StringIO
+        if isinstance(obj, BaseException) and _reduces_as(kind, BaseException):
+            # As pickle does, but without calling __init__: it may want other arguments than those it passed on.
+            return _new, (kind, *obj.args), obj.__dict__ or None
         reduced = super().reducer_override(obj)
         return reduced if reduced is NotImplemented else self._reduce_dynamic(obj, reduced)
 
@@ -145,6 +153,10 @@ def _id_of(function: Any) -> str:
     return id
 
 
+def _reduces_as(kind: type, base: type) -> bool:
+    return all(getattr(kind, name) is getattr(base, name) for name in ("__reduce__", "__reduce_ex__"))
+
+
 class _Handle:
     """Stands for a task that is to arrive as itself, not as its value."""
 
@@ -178,7 +190,10 @@ def _set_function(function: FunctionType, state: tuple[Any, dict[str, Any]]) -> 
     there = function.__globals__
     if loading.guest and there is sys.modules["__main__"].__dict__:
         slots = state[1]
-        slots["__globals__"] = {name: value for name, value in slots["__globals__"].items() if name not in there}
+        missing = {name: value for name, value in slots["__globals__"].items() if name not in there}
+        slots["__globals__"] = missing
+        if loading.added is not None:
+            loading.added.update(missing)
     cp._function_setstate(function, state)
 
 

@@ -15,6 +15,10 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    def __repr__(self) -> str:
+        """As the text that it is: ``fit.status`` at the end of a cell shows ``'running'``."""
+        return repr(self.value)
+
     @property
     def ended(self) -> bool:
         """True for succeeded, failed and cancelled."""

@@ -17,10 +17,8 @@ from nbtasks.frames import Part
 from nbtasks.handle import Task, new_task
 from nbtasks.options import Fields
 from nbtasks.previews import preview
-from nbtasks.queue import lookup
 from nbtasks.queue.directory import Queue
 from nbtasks.spec import Spec
-from nbtasks.status import Status
 from nbtasks.watching import watcher_of
 
 _SUMMARY = 80  # characters
@@ -161,7 +159,9 @@ def store(at: Here, spec: Spec, parts: Sequence[Part]) -> None:
     """Put a call into this process's queue, and run it here when the engine is ``inline``."""
     at.queue.put(spec, parts)
     if at.settings.engine == "inline":
-        _run_in_place(at.queue, spec)
+        from nbtasks.engines.inline import run_inline  # brings what runs tasks; elsewhere only slots need it
+
+        run_inline(at.queue, spec)
 
 
 def put(queue: Queue, spec: Spec, parts: Sequence[Part]) -> Task[Any]:
@@ -184,14 +184,6 @@ def _check_parents(queue: Queue, ids: Iterable[str]) -> None:
                 f"the task {id} is not in {queue.root}: a task can wait only for tasks of its own queue. "
                 "Give its value instead: .result()"
             )
-
-
-def _run_in_place(queue: Queue, spec: Spec) -> None:
-    from nbtasks.engines.inline import run_inline  # brings what runs tasks; elsewhere only slots need it
-
-    while (place := lookup.locate(queue, spec)) is not None and place.status is Status.QUEUED:
-        if not run_inline(queue, spec, place.ticket):
-            return  # a worker was faster
 
 
 Summon = Callable[[Queue, str, str], None]

@@ -45,6 +45,9 @@ class Refuses(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Refuses, (1,)
+
 
 class Closed(Exception):
     """Cannot be pickled."""

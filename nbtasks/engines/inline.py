@@ -7,25 +7,32 @@ import time
 
 from nbtasks import processes
 from nbtasks.engines.base import Delivery, NoSink
-from nbtasks.queue import lookup, members
+from nbtasks.queue import lookup, members, recovery
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Member
-from nbtasks.queue.tickets import Ticket
+from nbtasks.queue.tickets import parse_until
 from nbtasks.spec import Spec
+from nbtasks.status import Status
 
 _names: dict[tuple[str, int], str] = {}
 
 
-def run_inline(queue: Queue, spec: Spec, ticket: Ticket) -> bool:
-    """Claim and run a task that was just put, in place. False when it waits for others or somebody else took it."""
+def run_inline(queue: Queue, spec: Spec) -> None:
+    """Run a task that was just put to its end, in place. It stays where it is when it waits for others that live."""
     name = _member(queue)
     queue.disk.make_folder(queue.layout.running_folder(name))
-    source = queue.layout.queued_folder(lookup.line_of(spec), spec.priority, spec.id)
-    if not queue.disk.move(f"{source}/{ticket}", f"{queue.layout.running_folder(name)}/{ticket}"):
-        queue.fail_upstream(spec.id, name)  # no worker need live here to say that what it needs has failed
-        return False
-    Delivery(queue, name, NoSink(), lambda ticket: None).deliver(ticket)
-    return True
+    while (place := lookup.locate(queue, spec)) is not None:
+        if place.status is Status.QUEUED:
+            if not queue.disk.move(place.path, f"{queue.layout.running_folder(name)}/{place.ticket}"):
+                return  # a worker was faster
+            Delivery(queue, name, NoSink(), lambda ticket: None).deliver(place.ticket)
+        elif due := parse_until(place.path.rpartition("/")[2]):
+            time.sleep(max(0.0, due[0] - time.time()))  # its retry
+            recovery.release_due(queue, name)
+        else:
+            if place.status is Status.WAITING:
+                queue.fail_upstream(spec.id, name)  # no worker need live here to say that what it needs has failed
+            return
 
 
 def _member(queue: Queue) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from nbtasks import ends, payload
 from nbtasks.errors import PayloadError
+from nbtasks.hooks import Told
 from nbtasks.outcome import Variable
 from nbtasks.previews import size_of
 from nbtasks.queue import records
@@ -95,10 +96,13 @@ class Binder:
         """Bind what this task brings back, once it has ended."""
         self._owed[owed.spec.id] = self._told[owed.spec.id] = owed
 
-    def said(self, id: str) -> tuple[Mapping[str, str], list[str]]:
-        """What the card of a task has to say about this notebook: names not bound and why, and further sentences."""
+    def said(self, id: str) -> Told | None:
+        """What the card of a task has to say about this notebook: names not bound and why, and further sentences.
+
+        None: the task is not of this kernel, and brings nothing back here.
+        """
         owed = self._told.get(id)
-        return (owed.kept, owed.notes) if owed else ({}, [])
+        return (owed.kept, owed.notes) if owed else None
 
     def bind_ended(self, *_: object) -> None:
         """Bind what has ended since the last call. Does nothing in threads; never raises."""

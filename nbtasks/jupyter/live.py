@@ -12,12 +12,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nbtasks import ends, outputs
 from nbtasks.errors import NbtasksError
+from nbtasks.hooks import Told
 from nbtasks.jupyter import render
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.doorbells import Bell
@@ -31,7 +32,7 @@ _BURST = 200_000
 _IMAGES = 4_000_000  # bytes of displays that a live card reads; the rest comes when the task has ended
 
 Send = Callable[[str, Mapping[str, str], object], None]
-Said = Callable[[str], tuple[Mapping[str, str], Sequence[str]]]
+Said = Callable[[str], Told | None]
 
 
 @dataclass
@@ -108,9 +109,10 @@ class Live:
 
     def bundle(self, record: Record) -> dict[str, str]:
         """The card of a task as this notebook shows it."""
-        kept, notes = self._said(record.id)
+        said = self._said(record.id)
+        kept, notes = said or ({}, ())
         displays = _outputs(record)
-        return render.card(record, now=time.time(), kept=kept, notes=notes, outputs=displays)
+        return render.card(record, now=time.time(), kept=kept, notes=notes, bound=said is not None, outputs=displays)
 
     def _keep(self, card: Card) -> None:
         with self._lock:

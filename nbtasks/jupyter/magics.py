@@ -16,7 +16,7 @@ from IPython.display import display
 from nbtasks import api, config
 from nbtasks.errors import NbtasksError, OptionError
 from nbtasks.handle import Task
-from nbtasks.hooks import binding_hooks
+from nbtasks.hooks import binding_hooks, tellers
 from nbtasks.jupyter import render
 from nbtasks.jupyter.binding import Binder
 from nbtasks.jupyter.lines import CELL, Parser, cell_options
@@ -66,7 +66,9 @@ def _tasks_parser() -> Parser:
 
 def _task_parser() -> Parser:
     parser = Parser("%task", "Show a task, or do something about it.")
-    parser.add_argument("id", metavar="ID", help="any unique part of a task's id")
+    parser.add_argument(
+        "id", metavar="ID", help="the name of a handle, or any unique part (3 characters or more) of an id"
+    )
     parser.add_argument(
         "verb", nargs="?", default="show", metavar="VERB", help="show, logs, result, vars, cancel, retry"
     )
@@ -75,7 +77,7 @@ def _task_parser() -> Parser:
 
 def _wait_parser() -> Parser:
     parser = Parser("%wait", "Wait until tasks have ended, and bind what they brought back.")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="these (default: all of this notebook that live)")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="ids or handles (default: all of this notebook that live)")
     parser.add_argument("--timeout", metavar="TIME", help="give up after 90, 10m, 2h")
     return parser
 
@@ -124,6 +126,14 @@ class TaskMagics(Magics):
         self._show(task)
         if options.wait or config.settings().wait:
             self._wait([task], None)
+            self._raise_if_failed(task)
+
+    def _raise_if_failed(self, task: Task[Any]) -> None:
+        """A cell that was waited for fails as a plain one would: Run All, nbclient and papermill stop here."""
+        __tracebackhide__ = True
+        if task.status is Status.FAILED and (error := task.exception()) is not None:
+            said = f"{type(error).__name__}: {error}"
+            raise _shown_as(error, f"{said}\n\nthe card of {task.name} {task.short} has the traceback") from None
 
     @line_magic
     @_plainly
@@ -151,7 +161,12 @@ class TaskMagics(Magics):
         if options.verb not in verbs:
             raise OptionError(f"%task: {options.verb!r} cannot be done; there are {', '.join(verbs)}")
         __tracebackhide__ = True
-        return verbs[options.verb](api.get(options.id))
+        return verbs[options.verb](self._find(options.id))
+
+    def _find(self, name: str) -> Task[Any]:
+        """The task that a variable of the notebook holds, else the one with this (part of an) id."""
+        held = self.shell.user_ns.get(name)
+        return held if isinstance(held, Task) else api.get(name)
 
     def _show(self, task: Task[Any]) -> None:
         self.live.show(task.queue, task.id, self._parent())
@@ -185,7 +200,7 @@ class TaskMagics(Magics):
     def wait(self, line: str) -> None:
         """Wait until tasks have ended, and bind what they brought back."""
         options = WAIT.parse_line(line)
-        tasks = [api.get(id) for id in options.ids] or None
+        tasks = [self._find(name) for name in options.ids] or None
         pending = self._wait(tasks, seconds("--timeout", options.timeout))
         if pending:
             names = ", ".join(f"{task.name} {task.short} ({task.status})" for task in pending[:5])
@@ -239,6 +254,7 @@ def load_ipython_extension(shell: Any) -> None:
     shell.events.register("pre_run_cell", magics.begin_cell)
     shell.events.register("post_run_cell", magics.catch_up)
     binding_hooks.append(magics.catch_up)
+    tellers.append(magics.binder.said)
 
 
 def unload_ipython_extension(shell: Any) -> None:
@@ -250,6 +266,7 @@ def unload_ipython_extension(shell: Any) -> None:
     shell.events.unregister("pre_run_cell", magics.begin_cell)
     shell.events.unregister("post_run_cell", magics.catch_up)
     binding_hooks.remove(magics.catch_up)
+    tellers.remove(magics.binder.said)
     magics.live.close()
 
 

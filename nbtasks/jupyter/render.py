@@ -28,15 +28,19 @@ def card(
     ref: str = "",
     kept: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    bound: bool = True,
     outputs: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, str]:
     """The card of `task` as ``{"text/html": …, "text/plain": …}``.
 
     `now` is the moment shown (seconds since 1970), `ref` as much of the id as is unique (its last part by
     default), `kept` names this notebook did not bind and why, `notes` further sentences, and `outputs` what
-    the task displayed, as nbformat outputs.
+    the task displayed, as nbformat outputs. ``bound=False``: the task is of another notebook or kernel.
     """
-    view = look(task, now=time.time() if now is None else now, ref=ref, kept=kept or {}, notes=notes, outputs=outputs)
+    kept = kept or {}
+    if not bound and task.outcome is not None:
+        kept = {variable.name: "" for variable in task.outcome.variables}
+    view = look(task, now=time.time() if now is None else now, ref=ref, kept=kept, notes=notes, outputs=outputs)
     return {"text/html": markup.card(view), "text/plain": _text(view)}
 
 

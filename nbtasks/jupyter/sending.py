@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from nbtasks import cells, config, context, options, payload, submitting
 from nbtasks.errors import OptionError, PayloadError
 from nbtasks.frames import Part
+from nbtasks.handle import Task
 from nbtasks.jupyter import binding
 from nbtasks.jupyter.binding import Owed
 from nbtasks.jupyter.lines import CellOptions, there
@@ -40,7 +41,10 @@ def submit_cell(queue: Queue, source: str, asked: CellOptions, namespace: Mappin
     assigned = _assigned(source, asked)
     _check_handle(asked, assigned)
     there("-i", asked.inputs, namespace)
-    fields = options.parse({**asked.fields, "name": asked.fields["name"] or label(source, assigned)})
+    after = [held if isinstance(held := namespace.get(name), Task) else name for name in asked.fields["after"] or ()]
+    fields = options.parse(
+        {**asked.fields, "after": after or None, "name": asked.fields["name"] or label(source, assigned)}
+    )
     read = dict.fromkeys([*cells.names_read(source, namespace), *asked.inputs])
     inputs = {name: namespace[name] for name in read}
     looks = cells.read_looks(inputs, namespace)

@@ -182,7 +182,7 @@ def variables(task: Shown, kept: Mapping[str, str]) -> list[Line]:
         if variable.left_out:
             reasons.setdefault(variable.left_out.removeprefix("because "), []).append(variable)
     for why, those in reasons.items():
-        names = _names([Variable(name=variable.name) for variable in those], {})
+        names = _names([Variable(name=variable.name or "the value of its last line") for variable in those], {})
         lines.append((Piece("left out "), *names, Piece(f" because {why}")))
     return lines
 

@@ -81,19 +81,28 @@ def _calls(store: Store, places: dict[str, list[Place]], full: bool) -> Iterator
             if full:
                 records.read_call(store, id)
         except (FrameError, PayloadError, OSError) as error:
-            yield Finding("call", id, str(error), "submit it again; a worker ends this one as failed")
+            if id in places or lookup.locate_anywhere(store, id):
+                yield Finding("call", id, str(error), "submit it again; a worker ends this one as failed")
+            elif found := _without_ticket(store, id, "half written"):
+                yield found
             continue
         except NbtasksError:  # gone since it was listed
             continue
-        young = time.time() - os.stat(store.layout.call(id)).st_mtime < _SUBMIT_TAKES
-        if id not in places and not young and lookup.locate(store, spec) is None:
-            path = store.layout.call(id)
-            yield Finding(
-                "no ticket",
-                id,
-                f"{id} ({spec.name}) was never wholly submitted: it has a call and no ticket",
-                f"rm {path}",
-            )
+        if id not in places and lookup.locate(store, spec) is None and (found := _without_ticket(store, id, spec.name)):
+            yield found
+
+
+def _without_ticket(store: Store, id: str, what: str) -> Finding | None:
+    """What is to be said of a call that has no ticket; nothing while its submit may still go on."""
+    path = store.layout.call(id)
+    try:
+        if time.time() - os.stat(path).st_mtime < _SUBMIT_TAKES:
+            return None
+    except FileNotFoundError:
+        return None
+    return Finding(
+        "no ticket", id, f"{id} ({what}) was never wholly submitted: it has a call and no ticket", f"rm {path}"
+    )  # fmt: skip
 
 
 def _outcomes(store: Store, places: dict[str, list[Place]], full: bool) -> Iterator[Finding]:

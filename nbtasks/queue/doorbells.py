@@ -25,7 +25,7 @@ class Bell:
         self.folder, self.name = folder, name
         self.fd = -1
         if HAVE_FIFOS:
-            os.makedirs(folder, 0o700, exist_ok=True)
+            _make_folder(folder)
             hidden = f"{folder}/.{name}"
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(hidden)
@@ -47,7 +47,7 @@ class Bell:
         try:
             os.rename(self.path, f"{folder}/{self.name}")
         except FileNotFoundError:
-            os.makedirs(folder, 0o700, exist_ok=True)
+            _make_folder(folder)
             if not os.path.exists(self.path):  # swept away by someone who took us for dead
                 os.close(self.fd)
                 self.__init__(folder, self.name)  # type: ignore[misc]
@@ -84,6 +84,17 @@ class Bell:
                 os.unlink(self.path)
             os.close(self.fd)
             self.fd = -1
+
+
+def _make_folder(path: str) -> None:
+    # Not `makedirs`: it gives its mode to the innermost folder only.
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make_folder(os.path.dirname(path))
+        _make_folder(path)
 
 
 _ours: weakref.WeakSet[Bell] = weakref.WeakSet()
@@ -136,13 +147,15 @@ def _open(path: str) -> int:
         return -1
 
 
-def bells_in(folder: str) -> list[str]:
-    """Paths of the bells in `folder`, in the order of their names."""
+def bells_in(folder: str, letter: str = "") -> list[str]:
+    """Paths of the bells in `folder`, in the order of their names; only of those whose names begin with `letter`."""
     try:
         names = os.listdir(folder)
     except OSError:
         return []
-    return [f"{folder}/{name}" for name in sorted(names) if name != "idle" and name[0] != "."]
+    return [
+        f"{folder}/{name}" for name in sorted(names) if name != "idle" and name[0] != "." and name.startswith(letter)
+    ]
 
 
 def ring_all(folder: str, hint: str) -> int:

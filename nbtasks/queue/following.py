@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Sequence
 
@@ -69,9 +70,14 @@ class Following(Waking):
         try:
             frames.write_frame(self.disk, path, frame, self.key, self.blobs, flush=flush)
         except FileExistsError:
-            # Nobody else writes files of this delivery: it is ours, from a commit whose move met a full disk.
-            if records.find_whole_outcome(self, ticket) is None:
-                raise
+            # Only who holds the delivery writes its files. So this is our own, from a commit whose move met a full
+            # disk; or a power cut took the moves of a ticket and left what was written after them.
+            if records.find_whole_outcome(self, ticket) == outcome:
+                return
+            folder, _, name = path.rpartition("/")
+            hidden = f"{folder}/.{name}.{secrets.token_hex(4)}"
+            frames.write_frame(self.disk, hidden, frame, self.key, self.blobs, flush=flush)
+            self.disk.move(hidden, path)
 
     def after_end(self, spec: Spec, ticket: Ticket, status: Status, slot: str | None = None) -> None:
         """What follows a commit: ring who waits, release or fail the children. Never raises for a child.

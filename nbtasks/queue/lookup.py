@@ -16,7 +16,8 @@ from nbtasks.spec import Spec
 from nbtasks.status import ENDED, Status
 
 _PART = re.compile(r"[0-9a-z-]{1,40}")
-_LOOKS = 10
+_SHORTEST = 3  # characters of a part
+_LOOKS = 50
 
 
 class Place(NamedTuple):
@@ -138,6 +139,8 @@ def all_ids(store: Store) -> Iterator[str]:
 def find_id(store: Store, part: str) -> str:
     """The full id of the one task whose id has `part` in it; an exact suffix (``k7q2``) wins over other matches.
 
+    Less than three characters are no part: somebody else's word could be hit by chance.
+
     Raises TaskNotFound, with candidates in ``matches``, when there is none or more than one.
     """
     if ID.fullmatch(part):
@@ -151,7 +154,7 @@ def find_id(store: Store, part: str) -> str:
     for id in all_ids(store):
         if id.endswith(f"-{part}"):
             exact.append(id)
-        elif part in id:
+        elif part in id and len(part) >= _SHORTEST:
             partial.append(id)
     found = exact or partial
     if len(found) == 1:

@@ -15,7 +15,7 @@ from nbtasks.outcome import Failure, Outcome
 from nbtasks.queue import dependencies, lookup, members, records
 from nbtasks.queue.deaths import Death
 from nbtasks.queue.directory import Queue
-from nbtasks.queue.layout import OUTCOME, PROGRESS, STARTED
+from nbtasks.queue.layout import PROGRESS, STARTED
 from nbtasks.queue.tickets import LOSSES, Ticket, parse_ticket, parse_until
 from nbtasks.spec import Spec
 from nbtasks.status import Status
@@ -86,12 +86,11 @@ def evict_slot(queue: Queue, me: str, slot: str) -> None:
 
 def _began(queue: Queue, ticket: Ticket) -> bool:
     """Whether user code began in this delivery, or in one that was taken over from its slot and not ended since."""
-    disk, file = queue.disk, queue.layout.file
     for delivery in range(ticket.delivery, 0, -1):
-        if disk.exists(file(ticket.id, delivery, STARTED)):
-            return True
-        if delivery < ticket.delivery and disk.exists(file(ticket.id, delivery, OUTCOME)):
+        if delivery < ticket.delivery and records.find_whole_outcome(queue, ticket._replace(delivery=delivery)):
             return False
+        if queue.disk.exists(queue.layout.file(ticket.id, delivery, STARTED)):
+            return True
     return False
 
 

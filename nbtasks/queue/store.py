@@ -48,10 +48,7 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; none when it is missing, or a stray file where a folder should be."""
-        try:
-            return sorted(self.disk.list(folder))
-        except NotADirectoryError:
-            return []
+        return sorted(self.disk.list(folder))
 
 
 def check_safe(root: str) -> None:

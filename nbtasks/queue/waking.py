@@ -45,7 +45,8 @@ class Waking(Store):
                 return
         if time.monotonic() - self._seen.get(place, -_SEEN) < _SEEN:
             return
-        if any(doorbells.hears(path) for path in doorbells.bells_in(folder)):
+        # Only supervisors count: a busy slot may be one that leaves after its task.
+        if any(map(doorbells.hears, doorbells.bells_in(folder, "w"))):
             self._seen[place] = time.monotonic()
         elif (summon := type(self).summon) is not None:
             summon(self, spec.lane, spec.env)

@@ -22,17 +22,21 @@ class Flusher:
     """The helper of one supervisor."""
 
     def __init__(self, root: str, worker: str) -> None:
-        self._root, self._name, self._pid = root, f"f{worker}", 0
+        self._root, self._name = root, f"f{worker}"
+        self._pid = 0
+        self._begun = -_EVERY
 
     def keep(self) -> None:
-        """Start it, unless it lives."""
-        if not self._pid or os.waitpid(self._pid, os.WNOHANG)[0]:
-            supervisor = os.getpid()
+        """Start it, unless it lives or was started just now."""
+        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
+            self._pid = 0
+        if not self._pid and time.monotonic() - self._begun >= _EVERY:
+            self._begun, supervisor = time.monotonic(), os.getpid()
             self._pid = local.fork_slot(lambda: flush_forever(self._root, self._name, supervisor), self._name)
 
     def stop(self) -> None:
         """End it; what it has not flushed is for the next one."""
-        with contextlib.suppress(ProcessLookupError):
+        if self._pid:  # not collected yet, so the number is its own
             os.kill(self._pid, signal.SIGTERM)
 
 

@@ -224,12 +224,13 @@ class Slot:
             bell.hang(f"{bell.folder}/idle")
             bell.drain()
         # Shown as idle first, then the look: a submit sees the idle bell, or this sees its ticket.
-        rang = self._find_head() is not None or self._wait()
+        if self._find_head() is None and not self._wait():
+            return False
         for bell in self.bells:
             bell.drain()
             bell.hang(bell.folder.removesuffix("/idle"))
         self._look_at = 0.0
-        return rang
+        return True
 
     def _wait(self) -> bool:
         others = [bell.fd for bell in self.bells[1:] if bell.fd >= 0]
@@ -237,7 +238,7 @@ class Slot:
         while not self.draining and not self._orphaned():
             # Rings that were lost are made good by the supervisor, which looks now and then and rings again.
             if self.bells[0].wait(None if parent else LISTING, *others, *parent) or self._find_head():
-                return True
+                return not self.draining and not self._orphaned()
         return False
 
     def _close(self) -> None:

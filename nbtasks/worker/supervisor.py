@@ -56,7 +56,6 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         found = sum(1 for _ in itertools.islice(self._queued(), _MANY))
         self.standing.introduce(f"{found} queued" if found < _MANY else f"more than {_MANY:,} queued")
-        self.flusher.keep()
         if found := recovery.verify_after_restart(self.queue, self.name):
             self.say(f"{found} outcomes were lost when the host went down; delivered again")
         while self._try_turn():
@@ -98,6 +97,7 @@ class Supervisor:
         for hint in [hint for bell in self.bells for hint in bell.drain()]:
             self._obey(hint)
         self.crew.reap(self.name)
+        self.flusher.keep()
         if time.monotonic() >= self.next_sweep:
             self._sweep()
         pause = self.limits.climb()
@@ -141,7 +141,6 @@ class Supervisor:
         self.next_due = recovery.release_due(self.queue)
         for slot in self.crew.names():
             self.limits.learn(slot)
-        self.flusher.keep()
         if self._backlog():
             self._ring_idle()
 

@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
     disk, filler, gate = folder / "disk", folder / "disk" / "filler", folder / "gate"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "small", str(disk)], check=True)
-    os.environ["NBTASKS_QUEUE"] = str(disk / ".nbtasks")
+    os.environ |= {"NBTASKS_QUEUE": str(disk / ".nbtasks"), "NBTASKS_AUTOSTART": "0"}
     queue = Queue.open(str(disk / ".nbtasks"))
     log = folder / "queue"
     log.mkdir()

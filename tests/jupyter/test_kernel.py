@@ -43,7 +43,7 @@ def test_the_prompt_is_back_while_the_task_runs(kernel: Kernel) -> None:
     assert kernel.ask("total") == "42"
 
 
-def test_updates_go_to_the_cell_of_the_task_and_end_with_it(kernel: Kernel) -> None:
+def test_updates_reach_the_card_of_the_task_and_end_with_it(kernel: Kernel) -> None:
     gate = Gate(kernel)
     cell = start(kernel, f"print('line 1')\n{gate.code}print('line 2')")
     later = kernel.run("print('later')")
@@ -52,8 +52,7 @@ def test_updates_go_to_the_cell_of_the_task_and_end_with_it(kernel: Kernel) -> N
     wait_for_end(kernel, cell)
     assert "line 2" in cell.card
     assert later.text == "later\n"
-    assert not later.updates
-    assert not later.displays
+    assert not later.displays, "an update changes the card that there is, and shows no other"
     names = "[thread.name for thread in threading.enumerate()]"
     kernel.run("import threading")
     kernel.until(lambda: "nbtasks-cards" not in kernel.ask(names), "the refresher to end")
@@ -173,3 +172,37 @@ def test_the_executed_notebook_has_the_final_card(folder: Path, env: dict[str, s
     assert "brought back total" in card.data["text/plain"]
     assert "working" in card.data["text/html"]
     assert notebook.cells[2].outputs[0].text == "45\n"
+
+
+def test_a_cell_that_was_waited_for_fails_as_a_plain_one(kernel: Kernel) -> None:
+    cell = kernel.run("%%background --wait\n1 / 0")
+    assert cell.status == "error"
+    assert "ZeroDivisionError: division by zero" in cell.error
+    assert "nbtasks/" not in cell.error, "no traceback through our own code"
+    assert "  failed" in cell.card
+
+
+def test_the_name_of_a_handle_goes_before_a_part_of_an_id(kernel: Kernel) -> None:
+    gate = Gate(kernel)
+    cell = start(kernel, f"{gate.code}x = 1", "--as first")
+    kernel.run("%%background --as second --after first\ny = 2")
+    assert kernel.ask("second.status") == "'waiting'"
+    kernel.run("%task second cancel")
+    assert kernel.ask("(first.status, second.status)") == "('running', 'cancelled')"
+    gate.open()
+    wait_for_end(kernel, cell)
+
+
+def test_a_function_that_comes_back_uses_the_names_of_the_notebook(kernel: Kernel) -> None:
+    kernel.run("scale = 2")
+    kernel.run("%%background --wait\noffset = [1]\ndef shift(x):\n    return x * scale + offset[0]")
+    assert kernel.ask("(offset, shift(10))") == "([1], 21)"
+    kernel.run("scale = 3")
+    assert kernel.ask("shift(10)") == "31"
+
+
+def test_a_value_that_cannot_travel_is_an_error_and_not_none(kernel: Kernel) -> None:
+    kernel.run("%%background --wait --as made\nkept = 5\n(number for number in range(3))")
+    answer = kernel.run("made.result()")
+    assert "the value of its last line was left out" in answer.error
+    assert kernel.ask("kept") == "5"

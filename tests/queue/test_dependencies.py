@@ -228,10 +228,11 @@ def test_a_waiting_child_whose_call_is_damaged_ends_and_holds_up_nobody(queue: Q
     assert ended[gone.id] is FAILED
 
 
-def test_a_slot_that_died_between_taking_a_child_and_failing_it(queue: Queue) -> None:
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_slot_that_died_between_taking_a_child_and_failing_it(queue: Queue, retries: int) -> None:
     """The child never ran and must not run: it goes back to waiting, and fails again."""
     parent = put(queue)
-    child = put(queue, after=(parent.id,), retries=3)
+    child = put(queue, after=(parent.id,), retries=retries)
     place = dependencies.find_waiting(queue, child.id)
     assert place is not None
     slot = dead_slot(queue, "s-dead")

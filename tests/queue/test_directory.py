@@ -313,12 +313,16 @@ def summoning(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Summoning:
 def test_a_worker_is_summoned_when_none_lives(summoning: Summoning) -> None:
     put(summoning, lane="gpu")
     assert summoning.calls == [("gpu", ENV)]
-    bell = summoning.bell(f"gpu@{ENV}", "s-busy")
+    slot = summoning.bell(f"gpu@{ENV}", "s-busy")
     put(summoning, lane="gpu")
-    assert summoning.calls == [("gpu", ENV)], "one lives, and lists again when it is done"
+    assert summoning.calls == [("gpu", ENV)] * 2, "a busy slot may leave after its task"
+    worker = summoning.bell(f"gpu@{ENV}", "w-1")
+    put(summoning, lane="gpu")
+    assert summoning.calls == [("gpu", ENV)] * 2, "one lives, and lists again"
     put(summoning)
-    assert summoning.calls[1:] == [("default", ENV)]
-    bell.close()
+    assert summoning.calls[2:] == [("default", ENV)]
+    for bell in (slot, worker):
+        bell.close()
 
 
 def test_a_summon_that_fails_does_not_undo_the_submit(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,13 +579,19 @@ def test_a_full_disk_at_the_end_loses_nothing(queue: Queue) -> None:
     assert check(queue, full=True) == []
 
 
-def test_an_outcome_that_somebody_else_wrote_is_not_ours(queue: Queue) -> None:
+@pytest.mark.parametrize("left", [b"", b'{"nbtasks":1', None])
+def test_an_outcome_left_by_a_power_cut_that_took_the_tickets_moves(queue: Queue, left: bytes | None) -> None:
+    """The ticket is back in the queue, under a name that was in use, and the file of that delivery is there."""
     spec = put(queue)
     ticket = claim(queue)
-    Path(queue.layout.file(spec.id, 1, OUTCOME)).write_bytes(b"{}\n")
-    with pytest.raises(FileExistsError):
-        finish(queue, spec, ticket)
-    assert status(queue, spec) is Status.RUNNING
+    if left is None:  # a whole one, of a run that ended otherwise
+        queue.write_outcome(ticket, outcome(ticket, FAILED))
+    else:
+        Path(queue.layout.file(spec.id, 1, OUTCOME)).write_bytes(left)
+    assert finish(queue, spec, ticket)
+    assert payload.load(records.read_outcome_frame(queue, ticket).parts["value"]) == 3
+    assert check(queue, full=True) == []
+    assert [name for name in os.listdir(queue.layout.task_folder(spec.id)) if name[0] == "."] == []
 
 
 # Killed at every step.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -72,6 +73,26 @@ def test_another_descriptor_wakes_too(folder: str) -> None:
     for fd in (read, write):
         os.close(fd)
     bell.close()
+
+
+def test_only_its_user_reaches_a_bell(folder: str) -> None:
+    old = os.umask(0)
+    try:
+        bell = Bell(f"{folder}/boot/lane", "s-1")
+        bell.hang(f"{folder}/boot/lane/idle")
+    finally:
+        os.umask(old)
+    for path in (folder, f"{folder}/boot", f"{folder}/boot/lane", f"{folder}/boot/lane/idle"):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(bell.path).st_mode) == 0o600
+    bell.close()
+
+
+def test_only_the_bells_asked_for(folder: str) -> None:
+    bells = [Bell(folder, name) for name in ("w-1", "s-1", "w-2")]
+    assert bells_in(folder, "w") == [f"{folder}/w-1", f"{folder}/w-2"]
+    for bell in bells:
+        bell.close()
 
 
 def test_nothing_to_ring(folder: str) -> None:

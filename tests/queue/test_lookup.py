@@ -36,12 +36,18 @@ def test_any_unique_part_finds_it(queue: Queue) -> None:
 
 
 def test_several_matches_are_listed(queue: Queue) -> None:
-    ids = [put_at(queue, second, f"a{second}bc") for second in range(7)]
+    ids = [put_at(queue, second, f"{second}abc") for second in range(7)]
     with pytest.raises(TaskNotFound) as caught:
-        queue.find("bc")
+        queue.find("abc")
     assert set(caught.value.matches) == set(ids)
-    assert str(caught.value).startswith("'bc' is part of 7 task ids: ")
+    assert str(caught.value).startswith("'abc' is part of 7 task ids: ")
     assert str(caught.value).endswith(" and 2 more; give more of it")
+
+
+def test_two_characters_are_no_part_of_an_id(queue: Queue) -> None:
+    put_at(queue, 0, "lqaf")
+    with pytest.raises(TaskNotFound):
+        queue.find("lq")
 
 
 def test_a_whole_suffix_wins_over_a_part(queue: Queue) -> None:

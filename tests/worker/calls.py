@@ -169,14 +169,7 @@ def overflow_stack() -> None:
     nested: list[Any] = []
     for _ in range(3_000_000):
         nested = [nested]
-    repr_of = ctypes.pythonapi.PyObject_Repr
-    repr_of.argtypes, repr_of.restype = [ctypes.py_object], ctypes.py_object
-
-    class Deep:
-        def __repr__(self) -> str:
-            return str(repr_of(self))
-
-    repr(Deep())
+    repr(nested)
 
 
 def recurse() -> int:
