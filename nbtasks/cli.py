@@ -82,7 +82,7 @@ def _full_ids(queue: Queue, parts: Sequence[str]) -> list[str]:
 def status(status: str | None, lane: str | None, name: str | None, limit: int, everything: bool, as_json: bool) -> int:
     """List tasks: those that live, then those that have ended, the newest first."""
     root = config.find_queue_root()
-    if not os.path.exists(root):
+    if not os.path.exists(root) and config.origin("queue") != "configure()":  # with -q it was misspelt
         return _print_status(root, {}, [], as_json)
     queue = Queue.open(create=False)
     wanted = Status(status) if status else None
@@ -98,7 +98,8 @@ def _print_status(root: str, counts: dict[Status, int], found: list[Record], as_
         cli_show.print_rich(cli_show.table_of(found))
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     paused = "; paused: nothing is claimed" if os.path.exists(f"{root}/paused") else ""
-    print(f"{said or 'no tasks yet'} in {root}{paused}")
+    there = f"in {root}" if os.path.exists(root) else f"and no queue: the first submit makes {root}"
+    print(f"{said or 'no tasks yet'} {there}{paused}")
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from nbtasks import cli_doctor, cli_show, config, processes
-from nbtasks.errors import OptionError
+from nbtasks.errors import OptionError, QueueError
 from nbtasks.jupyter import words
 from nbtasks.queue import doorbells, members
 from nbtasks.queue.check import Finding
@@ -162,6 +162,8 @@ def doctor(full: bool, as_json: bool) -> int:
     Safety, key, files, tickets, workers, disk. Exit code 1 when something is wrong.
     """
     root = config.find_queue_root()
+    if not os.path.exists(root):
+        raise QueueError(f"there is no queue to check: {root} does not exist; -q FOLDER names another")
     findings = cli_doctor.examine(root, full=full)
     if as_json:
         cli_show.print_json({"queue": root, "findings": [finding._asdict() for finding in findings]})

@@ -65,9 +65,15 @@ def worker(here: Path) -> Iterator[subprocess.Popen[str]]:
 # Looking.
 
 
+def test_a_queue_that_was_named_and_is_not_there(here: Path, capsys: Capture) -> None:
+    assert cli.run(["-q", f"{here}/misspelt", "status"]) == 2
+    assert cli.run(["-q", f"{here}/misspelt", "doctor"]) == 2
+    assert "misspelt" in capsys.readouterr().err
+
+
 def test_status_where_nothing_was_ever_submitted(here: Path, capsys: Capture) -> None:
     assert cli.run(["status"]) == 0
-    assert capsys.readouterr().out == f"no tasks yet in {here}/.nbtasks\n"
+    assert capsys.readouterr().out == f"no tasks yet and no queue: the first submit makes {here}/.nbtasks\n"
     assert not (here / ".nbtasks").exists()
 
 
