@@ -28,7 +28,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     need: str = "f"  # f function, c cell or notebook, x… resources (DESIGN: needs are seen before claiming)
     priority: int = 5  # 0 to 9, higher is sooner
     parents: tuple[str, ...] = ()  # tasks whose values are arguments
-    after: tuple[str, ...] = ()  # tasks that only have to have ended
+    after: tuple[str, ...] = ()  # tasks that have to succeed before it, for order alone
     retries: int = 0
     retry_delay: float = 0.0  # before the first retry; doubles with each, up to an hour
     timeout: float | None = None

@@ -121,9 +121,13 @@ class Delivery:
         ready = self._with_room(spec, ticket, lambda: self.sink.begin(*files))
         if ready and spec.at_most_once:  # before user code, and on the disk: not twice, even over a power cut
             mark = self._file(ticket, STARTED)
-            ready = self._with_room(spec, ticket, lambda: self.queue.disk.create(mark, [], flush=True))
+            try:
+                ready = self._with_room(spec, ticket, lambda: self.queue.disk.create(mark, [], flush=True))
+            except FileExistsError:  # a power cut took back the claim, and not the mark
+                why = "lost: it had started when the power failed, so it does not run again unasked"
+                return self._not_run(ticket, Status.FAILED, why, kind="lost")
         if not ready:
-            return self._cancelled(ticket, "cancelled before it started: the disk is full")
+            return self._not_run(ticket, Status.CANCELLED, "cancelled before it started: the disk is full")
         cpu = time.process_time()
         ended = run.execute(call, ticket, self.values, lambda kind, data: self._emit(spec, ticket, kind, data))
         progress = None
@@ -133,10 +137,10 @@ class Delivery:
             self.is_worn = True
         return Ended(self._complete(ended.outcome, progress, time.process_time() - cpu), ended.parts)
 
-    def _cancelled(self, ticket: Ticket, reason: str) -> Ended:
+    def _not_run(self, ticket: Ticket, status: Status, reason: str, kind: str = "") -> Ended:
         now = time.time()
         outcome = Outcome(
-            id=ticket.id, delivery=ticket.delivery, status=Status.CANCELLED, reason=reason, started=now, ended=now,
+            id=ticket.id, delivery=ticket.delivery, status=status, reason=reason, kind=kind, started=now, ended=now,
             attempt=ticket.attempt, slot=self.slot, pid=os.getpid(), host=processes.host_name(),
         )  # fmt: skip
         return Ended(outcome, [])
@@ -183,7 +187,9 @@ class Delivery:
                 done = self.queue.settle(spec, ticket, self.slot, outcome)  # it needs no record
                 break
             if not self._wait_for_room(spec, ticket, sum(part.size for part in parts)):
-                outcome, parts = self._cancelled(ticket, "cancelled while its result found no room on the disk")
+                outcome, parts = self._not_run(
+                    ticket, Status.CANCELLED, "cancelled while its result found no room on the disk"
+                )
         how = f"{outcome.status} in {outcome.seconds:.3f}s" if done else "was given to another meanwhile: dropped"
         self.say(f"{spec.name}[{spec.short}] {how}")
 

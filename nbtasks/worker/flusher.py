@@ -47,7 +47,7 @@ def flush_forever(root: str, name: str, supervisor: int) -> int:
     bell = queue.bell("flush", name)
     parent = processes.open_pidfd(supervisor)
     last = 0.0
-    dirty = True  # what was submitted before a worker lived is flushed by nobody else
+    dirty = rung = True  # what was submitted before a worker lived is flushed by nobody else
     while os.getppid() == supervisor:
         if dirty:
             time.sleep(max(0.0, last + _EVERY - time.monotonic()))
@@ -57,7 +57,10 @@ def flush_forever(root: str, name: str, supervisor: int) -> int:
                 queue.disk.flush_all(queue.root)
                 mark_flushed(queue, moment)
             last = time.monotonic()
-        bell.wait(None if parent is not None else 10.0, *([parent] if parent is not None else []))
-        dirty = bool(bell.drain())
+        # Who writes rings twice a second at most: what came just behind a ring is flushed a second later.
+        pause = _EVERY if rung else (None if parent is not None else 10.0)
+        bell.wait(pause, *([parent] if parent is not None else []))
+        dirty, rung = rung, bool(bell.drain())
+        dirty = dirty or rung
     bell.close()
     return 0

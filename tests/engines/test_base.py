@@ -14,7 +14,7 @@ import pytest
 
 import nbtasks
 from nbtasks import Status, config, frames, keys, payload
-from nbtasks.errors import FrameDamaged
+from nbtasks.errors import FrameDamaged, TaskLost
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import STARTED
 from nbtasks.spec import Spec
@@ -131,3 +131,11 @@ def test_a_slot_whose_claim_was_taken_commits_nothing(
     slot = worker.slots()[0].process.pid
     assert nbtasks.submit(pid).result(30) == slot
     assert not is_gone(slot)
+
+
+def test_a_mark_that_outlived_its_claim_ends_the_task(queue: Queue, start: Start) -> None:
+    task = nbtasks.using(at_most_once=True).submit(pid)
+    queue.disk.create(queue.layout.file(task.id, 1, STARTED), [])
+    start("-w", "1")
+    with pytest.raises(TaskLost, match="had started when the power failed"):
+        task.result(30)
