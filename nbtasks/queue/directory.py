@@ -133,7 +133,8 @@ class Queue(Following):
             if place.status.ended:
                 return False
             if place.status is Status.RUNNING:
-                self.ring_workers(f"{'terminate' if force else 'cancel'} {id}")
+                if not self.ring_workers(f"{'terminate' if force else 'cancel'} {id}"):
+                    self.wake(spec)  # nobody looks after it: the next worker does
                 return True
             if self.disk.move(place.path, f"{self.layout.ended_folder(id)}/{place.ticket}.{Status.CANCELLED}"):
                 self.after_end(spec, place.ticket, Status.CANCELLED)

@@ -49,10 +49,5 @@ def ensure_worker(queue: Queue, lane: str, env: str, environ: Mapping[str, str] 
     return True
 
 
-def forget_start(queue: Queue, lane: str, env: str) -> None:
-    """Let the next `ensure_worker` start one at once: the one that was started is known to be gone."""
-    _started.pop((queue.root, f"{lane}@{env}"), None)
-
-
 def _reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]

@@ -107,7 +107,11 @@ class Slot:
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         # A Ctrl-C meant for somebody else is not for us: only a stop that names the running task counts.
         self.poked = True
-        if run.in_user_code() and self.ticket is not None and (stop := self.find_stop(self.ticket)):
+        stop = None
+        if run.in_user_code() and self.ticket is not None:
+            with contextlib.suppress(OSError):  # it must not come out of the user's code
+                stop = self.find_stop(self.ticket)
+        if stop is not None:
             self.stop = stop
             if run.try_interrupt():
                 raise KeyboardInterrupt
@@ -125,7 +129,8 @@ class Slot:
     def _on_orphaned(self, number: int, frame: FrameType | None) -> None:
         self.draining = True
         if self.ticket is not None:
-            ensure_worker(self.queue, self.duty.lanes[0], self.duty.env, self.environ)
+            with contextlib.suppress(OSError):  # nor this
+                ensure_worker(self.queue, self.duty.lanes[0], self.duty.env, self.environ)
 
     def find_stop(self, ticket: Ticket) -> Stop | None:
         """Why the running delivery is to stop, or None."""

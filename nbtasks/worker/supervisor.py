@@ -49,6 +49,7 @@ class Supervisor:
     def run(self) -> int:
         """Work until there is a reason to leave; the exit code."""
         if not self.standing.try_enter():
+            self.say(f"a worker that started by itself is here already: {self.name} is not needed")
             return 0
         self.crew = Crew(self.queue, self.options.slots, self._duty(), self.limits, self.say)
         self.bells = [self.queue.bell(place, self.name) for place in ("workers", *self.options.places)]

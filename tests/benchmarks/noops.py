@@ -66,7 +66,7 @@ def pool_side(root: str) -> Iterator[Callable[[int], Rate]]:
 _HUEY_APP = """
 from huey import SqliteHuey
 from tests.benchmarks.calls import nothing
-huey = SqliteHuey("bench", filename={file!r})
+huey = SqliteHuey("bench", filename={file!r}, timeout=60)
 task = huey.task()(nothing)
 """
 

@@ -11,7 +11,7 @@ import nbtasks
 from nbtasks import Status
 from nbtasks.queue.directory import Queue
 from tests.faults import calls
-from tests.faults.roles import Role, acknowledged, all_ended, assert_sound, worker
+from tests.faults.roles import Role, acknowledged, assert_sound, settle, worker
 from tests.worker.calls import note
 from tests.worker.tools import lines, until
 
@@ -92,11 +92,7 @@ class Scene:
 
     def settle(self) -> None:
         """Let a clean worker run, and look."""
-        clean = worker(self.queue, f"{self.logs}/clean.log", lanes=["default", "closed"])
-        try:
-            until(lambda: all_ended(self.queue), 30, clean.said())
-        finally:
-            clean.kill()
+        settle(self.queue, f"{self.logs}/clean.log", ["default", "closed"])
         assert os.path.exists(self.struck), "this step was never reached"
         counts = assert_sound(self.queue, acknowledged(self.acks), set(lines(self.once)), lines(self.ran))
         assert sum(counts.values()) >= len(lines(self.acks))

@@ -176,36 +176,6 @@ def recurse() -> int:
     return recurse() + 1
 
 
-# What cannot travel.
-
-
-def give_lock() -> Any:
-    return threading.Lock()
-
-
-class Closed(Exception):
-    """Cannot be pickled."""
-
-    def __init__(self) -> None:
-        super().__init__("closed")
-        self.lock = threading.Lock()
-
-
-class Refuses(Exception):
-    """Can be pickled, but not unpickled."""
-
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__(f"{one} and {two}")
-
-
-def raise_closed() -> None:
-    raise Closed
-
-
-def raise_refusing() -> None:
-    raise Refuses(1, 2)
-
-
 # What is to be stopped.
 
 

@@ -32,6 +32,12 @@ def workers(queue: Queue) -> list[members.Member]:
     return list(members.list_workers(queue))
 
 
+def forget_what_was_seen(queue: Queue) -> None:
+    """As in a process that submits for the first time."""
+    autostart._started.clear()
+    queue._seen.clear()
+
+
 def test_the_first_submit_starts_a_worker_of_its_own_session(queue: Queue) -> None:
     pid = nbtasks.submit(calls.pid).result(30)
     (worker,) = workers(queue)
@@ -116,12 +122,10 @@ def test_a_submit_while_the_worker_leaves_is_served(queue: Queue, monkeypatch: p
     monkeypatch.delenv("NBTASKS_FAULT")
     monkeypatch.setenv("NBTASKS_IDLE_EXIT", "60")
     config.reset()
-    autostart.forget_start(queue, "default", config.env_tag())
-    queue._seen.clear()
+    forget_what_was_seen(queue)
     task = nbtasks.submit(calls.pid)  # nobody waits for it
-    (child,) = [child for child in autostart._children if queue.root in child.args][-1:]  # type: ignore[operator]
-    until(lambda: child.poll() is not None)
     log = Path(queue.layout.auto_log(f"default@{config.env_tag()}"))
+    until(lambda: "is not needed" in log.read_text())
     assert queue.record(task.id).status is Status.QUEUED
     os.kill(first.process.pid, signal.SIGCONT)
     assert until(lambda: queue.record(task.id).status is Status.SUCCEEDED), log.read_text()
@@ -132,6 +136,19 @@ def _is_stopped(pid: int) -> bool:
         return file.read().rpartition(") ")[2][0] == "T"
 
 
+def test_a_cancel_starts_a_worker_when_none_lives_that_could_stop_the_task(queue: Queue, notes: str) -> None:
+    task = nbtasks.submit(calls.nap, notes, 3600)
+    until(lambda: lines(notes))
+    (first,) = workers(queue)
+    os.kill(first.process.pid, signal.SIGSTOP)
+    for slot in live_slots(queue):
+        kill(slot.process.pid)
+    kill(first.process.pid)
+    forget_what_was_seen(queue)
+    assert task.cancel()
+    assert until(lambda: queue.record(task.id).status is Status.CANCELLED)
+
+
 def test_a_draining_worker_does_not_keep_others_from_starting(queue: Queue, notes: str, gate: str) -> None:
     running = nbtasks.submit(calls.note_and_wait, notes, "run", gate)
     until(lambda: lines(notes))
@@ -139,8 +156,7 @@ def test_a_draining_worker_does_not_keep_others_from_starting(queue: Queue, note
     os.kill(first.process.pid, signal.SIGTERM)
     log = Path(queue.layout.auto_log(f"default@{config.env_tag()}"))
     until(lambda: "draining" in log.read_text())
-    autostart.forget_start(queue, "default", config.env_tag())
-    queue._seen.clear()
+    forget_what_was_seen(queue)
     assert nbtasks.submit(calls.pid).result(30)
     assert not running.done()
     Path(gate).touch()
@@ -148,10 +164,10 @@ def test_a_draining_worker_does_not_keep_others_from_starting(queue: Queue, note
 
 
 def test_tasks_submit_to_the_queue_that_they_came_from(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.delenv("NBTASKS_QUEUE")
-    (elsewhere := tmp_path / "elsewhere").mkdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("NBTASKS_SLOTS", "1")
     config.reset()
