@@ -94,13 +94,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext nbtasks``."""
-    from nbtasks.jupyter.magics import load_ipython_extension as load
+    from nbtasks.jupyter.extension import load_ipython_extension as load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """``%unload_ext nbtasks``."""
-    from nbtasks.jupyter.magics import unload_ipython_extension as unload
+    from nbtasks.jupyter.extension import unload_ipython_extension as unload
 
     unload(shell)

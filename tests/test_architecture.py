@@ -38,7 +38,7 @@ FLOORS = {
     "doors": """
         jupyter.sgr jupyter.ansi jupyter.shown jupyter.words jupyter.bars jupyter.markup jupyter.pictures
         jupyter.traces jupyter.tables jupyter.render jupyter.live jupyter.binding jupyter.lines
-        jupyter.sending jupyter.magics
+        jupyter.sending jupyter.magics jupyter.extension
         cli_show cli_follow cli_doctor cli_worker cli __main__
     """,
 }

@@ -1,4 +1,4 @@
-"""``%load_ext nbtasks``: the magics ``%%background``, ``%tasks``, ``%task`` and ``%wait``."""
+"""The magics ``%%background``, ``%tasks``, ``%task`` and ``%wait``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from IPython.display import display
 from nbtasks import api, config
 from nbtasks.errors import NbtasksError, OptionError
 from nbtasks.handle import Task
-from nbtasks.hooks import binding_hooks, tellers
 from nbtasks.jupyter import render
 from nbtasks.jupyter.binding import Binder
 from nbtasks.jupyter.lines import CELL, Parser, cell_options
@@ -242,32 +241,6 @@ def _notebook(namespace: Mapping[str, Any]) -> str | None:
     """The name of the notebook's file, from what front ends tell: VS Code in a variable, Jupyter's server outside."""
     path = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
     return os.path.basename(path) if isinstance(path, str) and path else None
-
-
-def load_ipython_extension(shell: Any) -> None:
-    """Register the magics, and bind what tasks bring back between two cells. Loading twice is loading once."""
-    if getattr(shell, "_nbtasks", None) is not None:
-        return
-    magics = TaskMagics(shell)
-    shell._nbtasks = magics
-    shell.register_magics(magics)
-    shell.events.register("pre_run_cell", magics.begin_cell)
-    shell.events.register("post_run_cell", magics.catch_up)
-    binding_hooks.append(magics.catch_up)
-    tellers.append(magics.binder.said)
-
-
-def unload_ipython_extension(shell: Any) -> None:
-    """Stop binding and updating; the tasks go on, and the magics stay until the kernel ends."""
-    magics = getattr(shell, "_nbtasks", None)
-    if magics is None:
-        return
-    shell._nbtasks = None
-    shell.events.unregister("pre_run_cell", magics.begin_cell)
-    shell.events.unregister("post_run_cell", magics.catch_up)
-    binding_hooks.remove(magics.catch_up)
-    tellers.remove(magics.binder.said)
-    magics.live.close()
 
 
 TaskMagics.background.__doc__ = CELL.format_help()
