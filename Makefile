@@ -8,8 +8,12 @@ PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 
 # Packages of Debian that the targets need. When a test needs more (a browser, a broker), add its
 # package here, and to MISSING a word that is printed while it is not there.
-DEBIAN  := python3-venv
-MISSING := { [ -x $(PY) ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv; }
+DEBIAN  := python3-venv chromium fonts-dejavu-core
+MISSING := { [ -x $(PY) ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv; \
+             command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo chromium; }
+
+# The tests of the notebook use that browser; nothing else is downloaded.
+export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps venv demo test lint format bench torture clean

@@ -30,7 +30,9 @@ class Storm:
     def __init__(self, queue: Queue, seed: int) -> None:
         self.queue, self.seed, self.chance = queue, seed, random.Random(seed)
         self.folder = os.path.dirname(queue.root)
-        self.acks, self.ran, self.over = (f"{self.folder}/{name}" for name in ("acknowledged", "ran", "over"))
+        self.acks, self.ran, self.asked, self.over = (
+            f"{self.folder}/{name}" for name in ("acknowledged", "ran", "asked", "over")
+        )
         self.workers = [self.new_worker() for _ in range(WORKERS)]
         self.submitters = [self.new_submitter() for _ in range(SUBMITTERS)]
         self.kills: Counter[str] = Counter()
@@ -60,6 +62,7 @@ class Storm:
             if chance.random() < 0.05:
                 again = chance.choice(mine)
                 if again.done() and again.status != "succeeded":
+                    note(self.asked, again.id)
                     again.retry()
             time.sleep(chance.uniform(0, 0.06))
 
@@ -143,7 +146,7 @@ class Storm:
         settle(self.queue, f"{self.folder}/clean.log", ["default"], 60)
         specs = [records.read_spec(self.queue, place.ticket.id) for place in lookup.ended_tickets(self.queue)]
         once = {spec.id for spec in specs if spec.at_most_once}
-        counts = assert_sound(self.queue, acknowledged(self.acks), once, lines(self.ran))
+        counts = assert_sound(self.queue, acknowledged(self.acks), once, lines(self.ran), acknowledged(self.asked))
         until(lambda: not live_slots(self.queue), 10, "the end of all slots")
         return counts
 
