@@ -6,30 +6,34 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 
-# Packages of Debian that the targets need. When a test needs more (a browser, a broker), add its
-# package here, and to MISSING a word that is printed while it is not there.
-DEBIAN  := python3-venv chromium fonts-dejavu-core
-MISSING := { [ -x $(PY) ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv; \
-             command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo chromium; }
+# Packages of Debian that the targets need, each with a command that succeeds when it is there.
+# What only the tests need has a target like `browser`, so that `make demo` does without.
+VENV_THERE    := [ -x $(PY) ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null
+BROWSER       := chromium fonts-dejavu-core
+BROWSER_THERE := command -v chromium || command -v chromium-browser || command -v google-chrome
 
-# The tests of the notebook use that browser; nothing else is downloaded.
-export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
+# $(call system,COMMAND THAT SUCCEEDS WHEN THEY ARE THERE,PACKAGES)
+define system
+if { $(1); } >/dev/null; then exit 0; fi; \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); \
+else \
+    echo "Missing from the system:" $(firstword $(2)); \
+    echo "On Debian or Ubuntu install it by: sudo apt-get install $(2)"; exit 1; \
+fi
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help deps venv demo test lint format bench torture clean
+.PHONY: help deps browser venv demo test lint format bench torture clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-8s %s\n", $$1, $$2}'
 
 deps:  ## what comes from the system: checked, and installed when root on Debian
-	@missing=$$($(MISSING)); \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN); \
-	else \
-	    echo "Missing from the system:" $$missing; \
-	    echo "On Debian or Ubuntu install it by: sudo apt-get install $(DEBIAN)"; exit 1; \
-	fi
+	@$(call system,$(VENV_THERE),python3-venv)
+
+browser:  ## Chromium, for the tests of the notebook; without it they are passed over
+	@( $(call system,$(BROWSER_THERE),$(BROWSER)) ) || [ "$$CI" != true ]
 
 $(VENV)/.made: | deps
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,9 +62,9 @@ format: venv  ## format, and mend what the linter can mend
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-# One process: many tests start, time and kill processes, and two cores are soon full of them.
-test: lint  ## lint, types and all tests of the first tier
-	@$(PY) -m pytest -q
+# Three processes on two cores: tests mostly wait, for processes that they start and end.
+test: lint browser  ## lint, types and all tests of the first tier
+	@$(PY) -m pytest -q -n 3 --dist loadgroup
 
 bench: venv  ## speed, side by side with others, in one run
 	@$(PY) -m tests.benchmarks

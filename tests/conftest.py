@@ -20,6 +20,13 @@ from nbtasks.worker import autostart
 Report = pytest.TestReport | pytest.CollectReport
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a browser and its servers run in one process."""
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder for key and settings, in place of the person's own."""

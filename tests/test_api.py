@@ -323,7 +323,8 @@ def test_wait_for_some_and_for_all_of_mine(queue: Queue, tmp_path: Path) -> None
     assert nbtasks.wait(slow, timeout=0.01).not_done == {slow}
     assert nbtasks.wait(timeout="10ms").not_done == {slow}
     gate.touch()
-    assert nbtasks.wait().done == {slow}
+    assert nbtasks.wait().done <= {slow}  # it may have ended before the look for what lives
+    assert slow.done()
     assert nbtasks.wait() == (set(), set())
     with pytest.raises(OptionError, match="no task"):
         nbtasks.wait([1])  # type: ignore[list-item]
