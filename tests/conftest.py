@@ -20,11 +20,13 @@ from nbtasks.worker import autostart
 Report = pytest.TestReport | pytest.CollectReport
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a browser and its servers run in one process."""
+    """What shares a fixture that is made once runs in one process: the tests of a file, and all that use the browser."""
     for item in items:
-        if "browser" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("browser"))
+        if item.get_closest_marker("xdist_group") is None:
+            group = "browser" if "browser" in item.path.parts else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

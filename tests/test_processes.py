@@ -18,6 +18,7 @@ from nbtasks.config import configure
 from nbtasks.processes import Identity, identify, is_alive, kill_tree, mark_environment, open_pidfd, tree
 
 ROOT = Path(__file__).parent.parent
+SLOT = f"slot-{os.getpid()}"  # other processes run these tests at the same time
 
 # A supervisor forks a slot, which starts children of every kind. All of them tell their pid and kind.
 FAMILY = """
@@ -94,11 +95,11 @@ class Family:
 
 @pytest.fixture
 def family() -> Iterator[Family]:
-    started = Family("slot-7f")
+    started = Family(SLOT)
     assert set(started.pids) == KINDS
     yield started
     for pid in started.pids.values():
-        if pid in {process.pid for process in tree(started.supervisor.pid, "slot-7f")}:
+        if pid in {process.pid for process in tree(started.supervisor.pid, SLOT)}:
             os.kill(pid, signal.SIGKILL)
     started.supervisor.kill()
     started.supervisor.wait()
@@ -170,7 +171,7 @@ ctypes.CDLL(None).pthread_exit(None)
 
 
 def test_tree_finds_all_that_belong_to_a_slot(family: Family) -> None:
-    found = {process.pid for process in tree(family.pids["slot"], "slot-7f")}
+    found = {process.pid for process in tree(family.pids["slot"], SLOT)}
     assert found == set(family.pids.values()) - {family.pids["supervisor"]}
     assert os.getpid() not in {process.pid for process in tree(os.getpid())}
 
@@ -182,7 +183,7 @@ def test_tree_without_a_mark_is_family_and_session(family: Family) -> None:
 
 
 def test_nothing_of_a_slot_survives_its_killing(family: Family) -> None:
-    assert kill_tree(family.pids["slot"], "slot-7f", timeout=20) == []
+    assert kill_tree(family.pids["slot"], SLOT, timeout=20) == []
     assert family.alive() == {"supervisor"}
     assert family.next_line() == "waited\n"
 
@@ -193,8 +194,8 @@ def test_what_a_dead_slot_left_is_killed(family: Family) -> None:
     os.kill(slot.pid, signal.SIGKILL)
     assert family.next_line() == "waited\n"
     assert is_alive(slot) is False
-    assert len(tree(slot, "slot-7f")) == len(KINDS) - 2
-    assert kill_tree(slot, "slot-7f", timeout=20) == []
+    assert len(tree(slot, SLOT)) == len(KINDS) - 2
+    assert kill_tree(slot, SLOT, timeout=20) == []
     assert family.alive() == {"supervisor"}
 
 
@@ -208,10 +209,10 @@ def test_a_number_that_was_given_to_another_is_left_alone(family: Family) -> Non
 
 
 def test_end_tree_asks_first(family: Family) -> None:
-    assert processes.end_tree(family.pids["slot"], "slot-7f", term=True) == len(KINDS) - 1
+    assert processes.end_tree(family.pids["slot"], SLOT, term=True) == len(KINDS) - 1
     assert family.next_line() == "waited\n"
-    assert processes.end_tree(family.identities["slot"], "slot-7f", term=False) >= 0
-    assert kill_tree(family.identities["slot"], "slot-7f", timeout=20) == []
+    assert processes.end_tree(family.identities["slot"], SLOT, term=False) >= 0
+    assert kill_tree(family.identities["slot"], SLOT, timeout=20) == []
     assert family.alive() == {"supervisor"}
 
 
