@@ -3,8 +3,11 @@
 ::
 
     submit map task using get tasks            tasks: make and find them
+    submit_notebook return_                    whole notebooks as tasks
+    every cron schedules get_schedule          tasks that recur
+    pipeline get_pipeline                      tasks that feed each other, as one
     wait as_completed gather                   wait for them
-    Task TaskList Executor                     what people hold
+    Task TaskList MapTask Pipeline Executor    what people hold
     progress current_task                      inside a task
     configure                                  settings
     NbtasksError …                             what may be raised; the tree is in `nbtasks.errors`
@@ -23,11 +26,16 @@ if TYPE_CHECKING:
 
     from nbtasks.api import (
         as_completed,
+        cron,
         current_task,
+        every,
         gather,
         get,
+        get_schedule,
         map,
+        schedules,
         submit,
+        submit_notebook,
         task,
         tasks,
         using,
@@ -55,25 +63,35 @@ if TYPE_CHECKING:
         UpstreamFailed,
     )
     from nbtasks.executor import Executor
+    from nbtasks.graph import Pipeline, get_pipeline, pipeline
     from nbtasks.handle import Task
+    from nbtasks.notebook_given import return_
+    from nbtasks.scheduling import Schedule
+    from nbtasks.spreading import MapTask
     from nbtasks.status import Status
     from nbtasks.tasklist import TaskList
 
 __all__ = [
-    "Executor", "FrameDamaged", "FrameError", "FrameForged", "FrameNewer", "NbtasksError", "NoKeyboard", "OptionError",
-    "PayloadError", "QueueError", "QueueNewer", "QueueUnsafe", "Status", "SubmitUncertain", "Task", "TaskFailed",
-    "TaskList", "TaskLost", "TaskNotFound", "TaskTimedOut", "UpstreamFailed", "as_completed", "configure",
-    "current_task", "gather", "get", "map", "progress", "submit", "task", "tasks", "using", "wait",
+    "Executor", "FrameDamaged", "FrameError", "FrameForged", "FrameNewer", "MapTask", "NbtasksError", "NoKeyboard",
+    "OptionError", "PayloadError", "Pipeline", "QueueError", "QueueNewer", "QueueUnsafe", "Schedule", "Status",
+    "SubmitUncertain", "Task", "TaskFailed", "TaskList", "TaskLost", "TaskNotFound", "TaskTimedOut", "UpstreamFailed",
+    "as_completed", "configure", "cron", "current_task", "every", "gather", "get", "get_pipeline", "get_schedule",
+    "map", "pipeline", "progress", "return_", "schedules", "submit", "submit_notebook", "task", "tasks", "using",
+    "wait",
 ]  # fmt: skip
 
 _HOMES = {
     "nbtasks.bars": "progress",
     "nbtasks.config": "configure",
     "nbtasks.executor": "Executor",
+    "nbtasks.graph": "Pipeline get_pipeline pipeline",
     "nbtasks.handle": "Task",
+    "nbtasks.notebook_given": "return_",
+    "nbtasks.scheduling": "Schedule",
+    "nbtasks.spreading": "MapTask",
     "nbtasks.status": "Status",
     "nbtasks.tasklist": "TaskList",
-    "nbtasks.api": "as_completed current_task gather get map submit task tasks using wait",
+    "nbtasks.api": "as_completed cron current_task every gather get get_schedule map schedules submit submit_notebook task tasks using wait",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ALL_COMPLETED
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from nbtasks import processes, run
+from nbtasks import notebooks, processes, run, scheduling
+from nbtasks.cycles import refuse_cycles
 from nbtasks.decorate import Using, task
 from nbtasks.errors import OptionError
 from nbtasks.handle import Task, attach, renew
 from nbtasks.hooks import bind_names, lending
 from nbtasks.run import Running
+from nbtasks.scheduling import Schedule, ScheduleList
 from nbtasks.spec import seconds
+from nbtasks.spreading import MapTask
 from nbtasks.status import LIVE, Status
 from nbtasks.submitting import here, put
 from nbtasks.tasklist import TaskList
 
 __all__ = [
-    "Ended", "TaskList", "Using", "as_completed", "current_task", "gather", "get", "map", "put", "submit", "task", "tasks",
-    "using", "wait",
+    "Ended", "Schedule", "ScheduleList", "TaskList", "Using", "as_completed", "cron", "current_task", "every", "gather", "get",
+    "get_schedule", "map", "put", "schedules", "submit", "submit_notebook", "task", "tasks", "using", "wait",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -47,13 +51,41 @@ def submit(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Ta
     return _PLAIN.submit(function, *args, **kwargs)
 
 
-def map(function: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskList[T]:
+@overload
+def map(function: Callable[..., T], items: Task[Any], /, *more: Any) -> MapTask[T]: ...
+@overload
+def map(function: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskList[T]: ...
+def map(function: Callable[..., T], /, *iterables: Any) -> TaskList[T] | MapTask[T]:
     """Run ``function(item)`` in the background for each item, each as a task of its own.
 
-    With several iterables it gets one item of each, and the shortest decides, as in Python's own map.
+    With several iterables it gets one item of each, and the shortest decides, as in Python's own map. An iterable may be
+    a Task: the items are those of its value, the tasks are made when it is there, and what is given is a `MapTask`.
     Raises PayloadError when one item cannot be pickled; then nothing is stored.
     """
-    return _PLAIN.map(function, *iterables)
+    made: TaskList[T] | MapTask[T] = _PLAIN.map(function, *iterables)
+    return made
+
+
+def submit_notebook(
+    path: str | os.PathLike[str], parameters: Mapping[str, object] | None = None, *,
+    output: str | os.PathLike[str] | None = None, kernel_name: str | None = None,
+    timeout_per_cell: float | str | None = None, resume: bool = False, html: bool = False,
+) -> Task[Any]:  # fmt: skip
+    """Run a notebook, as it is now, in the background: in its kernel (or `kernel_name`) and its folder.
+
+    `parameters` replace the defaults in its cell tagged ``parameters``; a Task among them is waited for. The executed
+    copy goes to `output`, by default ``{name}-{id}.ipynb`` beside the notebook, where ``{name}``, ``{id}``, ``{date}``,
+    ``{time}`` and the parameters may stand; it is written after every cell. ``html=True`` writes a page beside it, an
+    `output` that ends in ``.html`` the page alone. A cell that takes longer than `timeout_per_cell` is interrupted, and the
+    task fails. ``resume=True`` goes on where the last run failed, if all before is unchanged.
+
+    The result is what the notebook gave to `return_`, else the path of the copy. Raises OptionError for a notebook,
+    parameter, kernel or output that cannot be; then nothing is stored.
+    """
+    return _PLAIN.submit_notebook(
+        path, parameters, output=output, kernel_name=kernel_name, timeout_per_cell=timeout_per_cell, resume=resume,
+        html=html,
+    )  # fmt: skip
 
 
 def using(**options: Any) -> Using:
@@ -61,10 +93,48 @@ def using(**options: Any) -> Using:
 
     ``name``; ``lane``; ``priority`` 0 to 9, higher is sooner (5); ``retries`` after a failure (0), the first
     after ``retry_delay`` (0), which doubles; ``timeout``; ``grace`` to stop in when cancelled (5 s); ``after`` other tasks
-    that must have succeeded; ``at_most_once``: never again on its own once it has started. Durations are seconds
-    or text such as ``"10m"``. Raises OptionError.
+    that must have succeeded; ``at_most_once``: never again on its own once it has started; ``cache=True``, or
+    the age that a result may have (``"7d"``): give the task that has run, or is running, the same call. Later: ``delay``, or ``at`` a
+    datetime or ``"03:00"`` (in the time zone ``tz``); ``expires`` after a duration or at a moment, if it has not
+    started by then. For what recurs: ``tz``, ``missed``, ``overlap``; see `every`. Durations are seconds or text such
+    as ``"10m"``. Raises OptionError.
     """
     return Using(options)
+
+
+def every(interval: float | str, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Schedule:
+    """Run ``function(*args, **kwargs)`` again and again: every ``"10m"``, or so many seconds, for the first time after one.
+
+    It is stored with the code and the arguments of now, under the name of the function or the one that `using` gives:
+    ``nbtasks.using(name="nightly", missed="all").every("1d", function, x)``. Registering a name again replaces it. It
+    runs while a worker lives; what is printed says when next. ``missed`` says what is done about moments at which none
+    lived: ``"once"`` (one run for all of them; the default), ``"skip"`` or ``"all"``, which leaves none out.
+    ``overlap=True`` lets a run begin while the one before goes on; else that moment is left out. Of `submit_notebook`
+    the notebook itself recurs: ``every("1d", nbtasks.submit_notebook, "report.ipynb", output="{name}-{date}.ipynb")``.
+    Raises OptionError and PayloadError; then nothing is registered.
+    """
+    return _PLAIN.every(interval, function, *args, **kwargs)
+
+
+def cron(line: str, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Schedule:
+    """As `every`, at the moments of a cron line: ``cron("0 3 * * *", function)`` is every day at 03:00.
+
+    By the clocks of this machine's time zone, or of another: ``using(tz="Europe/Berlin").cron(…)``.
+    """
+    return _PLAIN.cron(line, function, *args, **kwargs)
+
+
+def schedules() -> ScheduleList:
+    """All that recurs in the queue: a list that shows when next, the code's date, and what became of the last moments."""
+    return scheduling.find_schedules()
+
+
+def get_schedule(name: str) -> Schedule:
+    """The schedule of that name: ``.pause()``, ``.resume()``, ``.run()``, ``.remove()``, ``.history()``. Raises OptionError."""
+    return scheduling.get_schedule(name)
+
+
+scheduling.CALLS[submit_notebook] = notebooks.recurring  # every(…, submit_notebook, path) runs the notebook itself
 
 
 def get(id: str | Task[T]) -> Task[Any]:
@@ -104,6 +174,7 @@ def wait(
     Without tasks: for all live ones that this process submitted. Raises nothing for tasks that fail.
     """
     wanted = _mine() if tasks is None else _flatten([tasks])
+    refuse_cycles(wanted)
     with lending():
         done, not_done = concurrent.futures.wait(wanted, seconds("timeout", timeout), return_when)
     bind_names()
@@ -112,14 +183,16 @@ def wait(
 
 def as_completed(tasks: Iterable[Task[T]], timeout: float | str | None = None) -> Iterator[Task[T]]:
     """The tasks one by one as they end. Raises TimeoutError when not all have after `timeout`."""
-    ending = concurrent.futures.as_completed(_flatten([tasks]), seconds("timeout", timeout))
+    wanted = _flatten([tasks])
+    refuse_cycles(wanted)
+    ending: Iterator[Any] = concurrent.futures.as_completed(wanted, seconds("timeout", timeout))
     while True:
         with lending():
             task = next(ending, None)
         if task is None:
             return
         bind_names()
-        yield task  # type: ignore[misc]
+        yield task
 
 
 def gather(*tasks: Any, return_exceptions: bool = False) -> list[Any]:

@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Generic, Protocol, TypeVar
+
+from nbtasks.imports import when_imported
 
 Emit = Callable[[str, dict[str, Any]], object]
 T = TypeVar("T")
@@ -26,7 +28,10 @@ _KEPT = 8  # closed bars; a loop in a loop makes one bar a round
 class Row(Protocol):
     """Something that can say how far it is."""
 
-    closed: bool
+    @property
+    def closed(self) -> bool:
+        """True when it moves no more."""
+        ...
 
     def row(self) -> dict[str, Any]:
         """Its entry in the state, without the id."""
@@ -249,9 +254,23 @@ def progress(
     return Bar(iterable, desc=desc, total=total, unit=unit)
 
 
+_hooked = False
+
+
 def install_hook(emit: Emit) -> None:
-    """Send the bars of this process to `emit`, those of tqdm too as soon as it is imported. It may be called again."""
+    """Send the bars of this process to `emit`, those of tqdm and rich too once they are imported. May be called again."""
+    global _hooked
     from nbtasks import tqdm_bars  # below this file: it draws its bars here
 
     BARS.connect(emit)
     tqdm_bars.install()
+    if not _hooked:
+        _hooked = True
+        when_imported("rich.progress", _adapt_rich)
+        when_imported("rich.live", _adapt_rich)
+
+
+def _adapt_rich(module: ModuleType) -> None:
+    from nbtasks import rich_bars  # likewise; and only those who use rich pay for it
+
+    (rich_bars.adapt if module.__name__ == "rich.progress" else rich_bars.adapt_live)(module)

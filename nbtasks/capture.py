@@ -21,7 +21,7 @@ from nbtasks import keyboard, logs
 from nbtasks.bars import BARS, install_hook
 from nbtasks.config import settings
 from nbtasks.durable import open_disk
-from nbtasks.outputs import outputs
+from nbtasks.outputs import compact, outputs
 from nbtasks.queue.layout import LOG
 from nbtasks.streams import Streams
 
@@ -66,6 +66,8 @@ class Capture:
         self._limit = settings().log_limit
         self._until_check = self._limit
         self._trimmed = 0
+        self._shown = 0  # bytes of displays
+        self._is_over = False  # there are too many of them
         self._progress_at = 0.0
         self._progress: dict[str, Any] | None = None
 
@@ -118,7 +120,7 @@ class Capture:
                 os.close(self._events)
                 self._events = -1
             self._leave(log)
-            if state is not None or self._until_check != self._limit or self._noted_at:
+            if state is not None or self._until_check != self._limit or self._noted_at or self._shown:
                 self._reset()
         return state
 
@@ -160,11 +162,33 @@ class Capture:
     def _append(self, event: dict[str, Any]) -> None:
         if self._paths is None:
             return
+        line = _encode(event) + b"\n"
+        is_shown = event["kind"] in ("display", "update_display")
+        self._is_over = self._is_over and event["kind"] != "clear_output"
+        if is_shown and self._is_over:
+            return
         # A full disk costs this display, not the task.
         with contextlib.suppress(OSError):
             if self._events < 0:
                 self._events = os.open(self._paths[1], _APPEND, 0o600)
-            _write_all(self._events, _encode(event) + b"\n")
+            if is_shown and self._shown + len(line) > self._limit // 2:
+                self._write_anew(self._paths[1], event)
+            else:
+                self._shown += len(line)
+                _write_all(self._events, line)
+
+    def _write_anew(self, path: str, event: dict[str, Any]) -> None:
+        """Write the displays without those that are gone by now: a plot that is drawn over and over is one plot."""
+        with open(path, "rb") as file:
+            old = [msgspec.json.decode(line, type=dict[str, Any]) for line in file]
+        data = b"".join(_encode(one) + b"\n" for one in compact([*old, event]))
+        self._disk.replace(path, data)
+        os.close(self._events)
+        self._events = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
+        self._shown = len(data)
+        if len(data) > self._limit // 4:  # nearly all of it counts: soon it would have to be written anew each time
+            self._is_over = True
+            _write_all(self._fd, _sentence(f"displays over {self._limit // 2:,} bytes: no more of them are kept"))
 
     def _take_progress(self, state: dict[str, Any]) -> None:
         self._progress = state
@@ -213,12 +237,16 @@ class Capture:
             self._stop_writing()
             return
         if kept_from and not self._trimmed:
-            _write_all(self._fd, _sentence(f"is over {self._limit:,} bytes: from here on its middle is left out"))
+            _write_all(
+                self._fd, _sentence(f"this log is over {self._limit:,} bytes: from here on its middle is left out")
+            )
         self._trimmed = max(kept_from, self._trimmed)
 
     def _stop_writing(self) -> None:
         """A file system that cannot free a part of a file: the log ends here."""
-        _write_all(self._fd, _sentence(f"is over {self._limit:,} bytes: what is printed from here on is not kept"))
+        _write_all(
+            self._fd, _sentence(f"this log is over {self._limit:,} bytes: what is printed from here on is not kept")
+        )
         null = os.open(os.devnull, os.O_WRONLY)
         self._point(null)
         os.close(null)
@@ -231,7 +259,7 @@ class Capture:
 
 
 def _sentence(text: str) -> bytes:
-    return f"\n[nbtasks: this log {text}]\n".encode()
+    return f"\n[nbtasks: {text}]\n".encode()
 
 
 def _write_all(fd: int, data: bytes) -> None:

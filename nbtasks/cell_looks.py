@@ -1,4 +1,4 @@
-"""The slot looks like the notebook: plot settings, options of pandas and numpy, warnings, log level, sources of cells.
+"""The slot looks like the notebook: plot settings, options of pandas and numpy, warnings, logging, locale, sources.
 
 `read` is for the notebook's kernel and gives plain data, only what differs from the defaults. `apply` is for the
 slot, and does nothing for a library before the cell imports it.
@@ -6,9 +6,10 @@ slot, and does nothing for a library before the cell imports it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import linecache
-import logging
+import locale
 import os
 import sys
 import warnings
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from nbtasks import cell_logging
 from nbtasks.cell_names import codes_of
 from nbtasks.imports import when_imported
 
@@ -23,6 +25,7 @@ Looks = dict[str, Any]
 
 INLINE = "module://matplotlib_inline.backend_inline"
 _NO_EXTENSIONS = frozenset({"nbtasks", "storemagic", "autoreload", "IPython.extensions.autoreload"})
+_CATEGORIES = ("LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIME")
 _MOST_TEXT = 1 << 20  # characters of sources
 _MOST_NAMES = 5000
 
@@ -49,8 +52,12 @@ def apply(looks: Looks) -> None:
         others = [entry for entry in warnings.filters if entry[2].__module__ != "builtins"]
         warnings.resetwarnings()
         warnings.filters[:] = [*filters, *others]  # type: ignore[index]
-    if level := looks.get("log_level"):
-        logging.getLogger().setLevel(level)
+    if "logging" in looks:
+        cell_logging.apply(looks["logging"])
+    for category, value in looks.get("locale", {}).items():
+        with contextlib.suppress(locale.Error):  # one that this host has not
+            locale.setlocale(getattr(locale, category), value)
+    when_imported("plotly.io._base_renderers", _spare_plotly)
     for filename, (_, text) in looks.get("sources", {}).items():
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
@@ -80,9 +87,21 @@ def _read_inline() -> dict[str, Any]:
     if not config.InlineBackend.initialized():
         return {}
     backend = config.InlineBackend.instance()
-    names = ("figure_formats", "print_figure_kwargs", "close_figures")
+    now = {name: getattr(backend, name) for name in ("figure_formats", "print_figure_kwargs", "close_figures")}
+    now["figure_formats"] = _drawn_as() or now["figure_formats"]
     default = config.InlineBackend()
-    return {name: getattr(backend, name) for name in names if getattr(backend, name) != getattr(default, name)}
+    return {name: value for name, value in now.items() if value != getattr(default, name)}
+
+
+def _drawn_as() -> set[str]:
+    """The formats of figures: `set_matplotlib_formats` tells them to the shell only."""
+    figure = getattr(sys.modules.get("matplotlib.figure"), "Figure", None)
+    found = set()
+    for formatter in _shell().display_formatter.formatters.values():
+        draw = formatter.type_printers.get(figure)
+        if isinstance(draw, functools.partial):
+            found.add("retina" if draw.func.__name__ == "retina_figure" else draw.keywords.get("fmt", "png"))
+    return found
 
 
 def _read_pandas() -> dict[str, Any]:
@@ -109,9 +128,21 @@ def _read_warnings() -> list[Any]:
     return [entry for entry in warnings.filters if entry[2].__module__ == "builtins"]
 
 
-def _read_log_level() -> int:
-    level = logging.getLogger().level
-    return level if level != logging.WARNING else 0
+def _read_locale() -> dict[str, str]:
+    # "C" is what a process begins with, but for the characters.
+    names = [name for name in _CATEGORIES if hasattr(locale, name)]
+    now = {name: locale.setlocale(getattr(locale, name)) for name in names}
+    return {name: value for name, value in now.items() if value != "C" and name != "LC_CTYPE"}
+
+
+def _read_plotly() -> tuple[str, Any]:
+    plotly: Any = sys.modules["plotly.io"]
+    return plotly.renderers.default, plotly.templates.default
+
+
+def _read_kind() -> str:
+    """By the name of their shell, libraries tell a notebook from a terminal, and choose what they show."""
+    return type(_shell()).__name__
 
 
 def _shell() -> Any:
@@ -124,7 +155,8 @@ def _read_extensions() -> list[str]:
 
 _READERS: dict[str, Callable[[], Any]] = {
     "rc": _read_rc, "backend": _read_backend, "inline": _read_inline, "pandas": _read_pandas, "numpy": _read_numpy,
-    "warnings": _read_warnings, "log_level": _read_log_level, "extensions": _read_extensions,
+    "warnings": _read_warnings, "logging": cell_logging.read, "extensions": _read_extensions,
+    "locale": _read_locale, "plotly": _read_plotly, "kind": _read_kind,
 }  # fmt: skip
 
 
@@ -183,7 +215,20 @@ def _set_numpy(values: dict[str, Any], module: Any) -> None:
     module.set_printoptions(**values)
 
 
+def _set_plotly(values: tuple[str, Any], module: Any) -> None:
+    renderer, template = values
+    if renderer and module.renderers.default != renderer:
+        module.renderers.default = renderer
+    if isinstance(template, str) and module.templates.default != template:
+        module.templates.default = template
+
+
+def _spare_plotly(module: Any) -> None:
+    """No 4.8 MB of plotly.js at the first figure of each task: a page that shows such figures has it."""
+    module.HtmlRenderer.activate = lambda self: None
+
+
 _SETTERS: dict[str, tuple[str, Callable[[Any, ModuleType], None]]] = {
     "rc": ("matplotlib", _set_rc), "inline": ("matplotlib_inline.config", _set_inline),
-    "pandas": ("pandas", _set_pandas), "numpy": ("numpy", _set_numpy),
+    "pandas": ("pandas", _set_pandas), "numpy": ("numpy", _set_numpy), "plotly": ("plotly.io", _set_plotly),
 }  # fmt: skip

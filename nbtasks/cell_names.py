@@ -20,7 +20,7 @@ from nbtasks import payload
 from nbtasks.cell_scopes import VALUE, Found, Walk
 from nbtasks.previews import size_of
 
-__all__ = ["codes_of", "find_names", "names_assigned", "names_read"]
+__all__ = ["codes_of", "find_names", "names_assigned", "names_read", "syntax_tree"]
 
 _SMALL = 1 << 20  # bytes: what is sent because a text mentions it
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -66,8 +66,13 @@ def names_assigned(source: str) -> list[str]:
 def find_names(source: str) -> Found:
     """All that the source says about names; not to be changed. SyntaxError when it is no Python."""
     found = Found()
-    Walk(found, _magic).visit(ast.parse(_as_shell_runs_it(source)))
+    Walk(found, _magic).visit(syntax_tree(source))
     return found
+
+
+def syntax_tree(source: str) -> ast.Module:
+    """The syntax tree of a whole cell, with its magics as calls. SyntaxError when it is no Python."""
+    return ast.parse(_as_shell_runs_it(source))
 
 
 def _as_shell_runs_it(source: str) -> str:

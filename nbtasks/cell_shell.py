@@ -15,7 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import ModuleType
+from types import ModuleType, new_class
 from typing import Any
 
 import IPython
@@ -208,11 +208,14 @@ class Shell(InteractiveShell):
     def where(self, error: BaseException, unnumbered: bool) -> str:
         """Where in the notebook it happened, in words."""
         cells: Mapping[str, int | None] = self.compile._filename_map
-        return tracebacks.where(error, dict.fromkeys(cells) if unnumbered else cells)
+        return tracebacks.where(error.__traceback__, dict.fromkeys(cells) if unnumbered else cells, error)
 
 
-def shell_for(main: ModuleType, emit: Emit) -> Shell:
-    """The shell of this process whose namespace is that of the module `main`."""
+def shell_for(main: ModuleType, emit: Emit, kind: str = "") -> Shell:
+    """The shell of this process whose namespace is that of the module `main`.
+
+    `kind` is the name that its class has in the notebook: by that libraries tell what they can show.
+    """
     if Shell.initialized():
         shell: Shell = Shell.instance()
         if shell.user_module is main:
@@ -224,4 +227,8 @@ def shell_for(main: ModuleType, emit: Emit) -> Shell:
     config = Config()
     config.HistoryManager.enabled = False
     config.HistoryManager.hist_file = ":memory:"  # or it would look for a profile
-    return Shell.instance(config=config, user_module=main, user_ns=main.__dict__, emit=emit)
+    if kind == "ZMQInteractiveShell":
+        config.IPKernelApp = Config()  # or tqdm takes it for a terminal
+    cls: Any = new_class(kind, (Shell,)) if kind else Shell
+    made: Shell = cls.instance(config=config, user_module=main, user_ns=main.__dict__, emit=emit)
+    return made

@@ -15,12 +15,22 @@ from typing import Any
 
 from nbtasks import cell_looks, payload
 from nbtasks.cell_looks import read as read_looks
-from nbtasks.cell_names import find_names, names_assigned, names_read
+from nbtasks.cell_names import find_names, names_assigned, names_read, syntax_tree
 from nbtasks.cell_results import CellRun, pack_result
 from nbtasks.cell_scopes import VALUE
 from nbtasks.errors import PayloadError
 
-__all__ = ["Cell", "CellRun", "names_assigned", "names_read", "pack_result", "read_looks", "run_cell"]
+__all__ = [
+    "Cell",
+    "CellRun",
+    "find_names",
+    "names_assigned",
+    "names_read",
+    "pack_result",
+    "read_looks",
+    "run_cell",
+    "syntax_tree",
+]
 
 # Cannot be changed in place, or counts as code.
 _CONSTANT = (
@@ -52,7 +62,7 @@ def run_cell(cell: Cell, emit: Emit) -> CellRun:
     cell_looks.apply(cell.shell)
     from nbtasks import cell_shell  # brings IPython: only cells pay for it
 
-    shell = cell_shell.shell_for(main, emit)
+    shell = cell_shell.shell_for(main, emit, cell.shell.get("kind", ""))
     shell.first_line = cell.first_line
     shell.extend(cell.source, cell.shell.get("extensions", ()))
     shell.show_plots()

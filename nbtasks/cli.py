@@ -12,14 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-import msgspec
 
-from nbtasks import api, cli_show, config
+from nbtasks import api, cli_graph, cli_show, config
+from nbtasks.cli_clean import clean
 from nbtasks.cli_follow import follow
+from nbtasks.cli_notebooks import enable, refresh
+from nbtasks.cli_run import run_file
+from nbtasks.cli_schedule import schedule
 from nbtasks.cli_worker import doctor, stop, worker, workers
 from nbtasks.errors import NbtasksError, OptionError
 from nbtasks.handle import Task
 from nbtasks.jupyter import ansi
+from nbtasks.jupyter.dashboard_crew import read_crew
 from nbtasks.queue import lookup
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.records import Record
@@ -31,6 +35,7 @@ FAILED, USAGE, TIME_UP, STOPPED = 1, 2, 124, 130
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _ids = click.argument("ids", nargs=-1, required=True, metavar="ID...")
 _timeout = click.option("--timeout", metavar="TIME", help="Give up after 90, 10m, 2h (exit code 124).")
+_notify = click.option("--notify", is_flag=True, help="Ring the terminal's bell at the end.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,15 +66,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def cli(queue: str | None) -> None:
     """Background tasks of notebooks: look at them, fetch them, stop them, run workers.
 
-    ID is any unique part of a task's id, usually its last four characters.
+    ID is any unique part of a task's id, usually its last four characters, or the name of a pipeline.
     """
     if queue is not None:
         config.configure(queue=queue)
 
 
 def _full_ids(queue: Queue, parts: Sequence[str]) -> list[str]:
-    # All are looked up before anything is done: a misspelt one changes nothing.
-    return list(dict.fromkeys(queue.find(part) for part in parts))
+    # All are looked up before anything is done: a misspelt one changes nothing. The name of a pipeline is all its tasks.
+    found = [
+        cli_graph.ids_of(queue, part) if cli_graph.is_pipeline(queue, part) else [queue.find(part)] for part in parts
+    ]
+    return list(dict.fromkeys(id for ids in found for id in ids))
 
 
 @cli.command()
@@ -86,20 +94,25 @@ def status(status: str | None, lane: str | None, name: str | None, limit: int, e
         return _print_status(root, {}, [], as_json)
     queue = Queue.open(create=False)
     wanted = Status(status) if status else None
-    found = list(queue.records(status=wanted, lane=lane, name=name, limit=None if everything else limit))
-    return _print_status(queue.root, lookup.counts(queue), found, as_json)
+    found = list(queue.records(status=wanted, lane=lane, name=name, limit=None if everything else limit + 1))
+    notes = [f"the first {limit:,}; -a shows all"] if not everything and len(found) > limit else []
+    crew = read_crew(queue, lookup.live_tickets(queue)).words
+    shown = found if everything else found[:limit]
+    return _print_status(queue.root, lookup.counts(queue), shown, as_json, [*notes, crew])
 
 
-def _print_status(root: str, counts: dict[Status, int], found: list[Record], as_json: bool) -> int:
+def _print_status(
+    root: str, counts: dict[Status, int], found: list[Record], as_json: bool, notes: Sequence[str] = ()
+) -> int:
     if as_json:
         cli_show.print_json({"queue": root, "counts": counts, "tasks": [cli_show.as_json(record) for record in found]})
         return 0
     if found:
         cli_show.print_rich(cli_show.table_of(found))
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    said = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     paused = "; paused: nothing is claimed" if os.path.exists(f"{root}/paused") else ""
     there = f"in {root}" if os.path.exists(root) else f"and no queue: the first submit makes {root}"
-    print(f"{said or 'no tasks yet'} {there}{paused}")
+    print("; ".join([f"{said or 'no tasks yet'} {there}{paused}", *notes]))
     return 0
 
 
@@ -108,8 +121,14 @@ def _print_status(root: str, counts: dict[Status, int], found: list[Record], as_
 @click.option("--lines", default=20, show_default=True, help="How much of the log.")
 @_json
 def show(ids: tuple[str, ...], lines: int, as_json: bool) -> int:
-    """All about tasks: facts, log, traceback."""
+    """All about tasks: facts, log, traceback. Of a pipeline, given by its name: its graph."""
     queue = Queue.open(create=False)
+    if len(ids) == 1 and cli_graph.is_pipeline(queue, ids[0]):
+        if as_json:
+            cli_show.print_json(cli_graph.facts_of(queue, ids[0]))
+        else:
+            cli_graph.show(queue, ids[0])
+        return 0
     found = [queue.record(id) for id in _full_ids(queue, ids)]
     if as_json:
         cli_show.print_json([cli_show.as_json(record) for record in found])
@@ -125,21 +144,28 @@ def show(ids: tuple[str, ...], lines: int, as_json: bool) -> int:
 @click.argument("id")
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on until the task ends; its exit code says how.")
 @click.option("-n", "--lines", type=click.IntRange(0), help="Only the last lines.")
-def logs(id: str, following: bool, lines: int | None) -> int:
+@click.option("--attempt", type=click.IntRange(1), metavar="N", help="What an earlier attempt printed.")
+@_notify
+def logs(id: str, following: bool, lines: int | None, attempt: int | None, notify: bool) -> int:
     """Print what a task printed, as it is."""
     queue = Queue.open(create=False)
     record = queue.record(queue.find(id))
     out = sys.stdout.buffer
     pieces, printed = record.log_pieces(), record.read_log()
-    out.write(
-        printed
-        if lines is None
-        else b"".join(printed.splitlines(keepends=True)[len(printed) if not lines else -lines :])
-    )
+    if attempt is not None and attempt != record.ticket.attempt:
+        if attempt > record.ticket.attempt:
+            raise OptionError(
+                f"{record.name} {record.short} has not come to attempt {attempt}: {record.ticket.attempt} so far"
+            )
+        printed, following = record.log_of(attempt).encode(), False
+    if lines is not None:
+        printed = b"".join(printed.splitlines(keepends=True)[-lines or len(printed) :])
+    out.write(printed)
     out.flush()
     if not following:
         return 0
     record = follow(queue, record.id, out, start=max((at + len(data) for at, data in pieces), default=0))
+    _ring(notify)
     if record.status is not Status.SUCCEEDED:
         print(f"{record.name} {record.short} {record.status}: {cli_show.note(record)}", file=sys.stderr)
     return _verdict([record])
@@ -169,7 +195,7 @@ def result(id: str, timeout: str | None, as_json: bool) -> int:
         else:
             print((cli_show.clean(text) if sys.stderr.isatty() else ansi.strip(text)).rstrip(), file=sys.stderr)
         return FAILED
-    print(_value_as_json(value) if as_json else repr(value))
+    print(cli_show.value_as_json(value) if as_json else repr(value))
     return 0
 
 
@@ -178,22 +204,6 @@ def _value(task: Task[Any], timeout: float | None) -> Any:
     if not done:
         raise TimeoutError
     return task.result() if task.status is Status.SUCCEEDED else None
-
-
-def _value_as_json(value: object) -> str:
-    try:
-        return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode()
-    except (TypeError, NotImplementedError) as error:
-        raise OptionError(
-            f"the value is a {type(value).__name__}, which JSON cannot hold ({error}): leave --json out, "
-            "or fetch it in Python with nbtasks.get(…).result()"
-        ) from None
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # numpy
-        return value.tolist()
-    raise TypeError(f"there is a {type(value).__name__} in it")
 
 
 @cli.command()
@@ -218,11 +228,14 @@ def _cancelled(record: Record, asked: bool) -> str:
 @_ids
 @_json
 def retry(ids: tuple[str, ...], as_json: bool) -> int:
-    """Run failed or cancelled tasks again."""
+    """Run failed or cancelled tasks again; of a pipeline, given by its name, all of them and what hangs on them."""
     queue = Queue.open(create=False)
-    full = _full_ids(queue, ids)
-    for id in full:
-        queue.retry(id)
+    if len(ids) == 1 and cli_graph.is_pipeline(queue, ids[0]):
+        full = cli_graph.retry(queue, ids[0])
+    else:
+        full = _full_ids(queue, ids)
+        for id in full:
+            queue.retry(id)
     return _print_done(queue, full, as_json, lambda record: f"again {record.status}")
 
 
@@ -239,8 +252,9 @@ def _print_done(queue: Queue, ids: list[str], as_json: bool, sentence: Callable[
 @cli.command()
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @_timeout
+@_notify
 @_json
-def wait(ids: tuple[str, ...], timeout: str | None, as_json: bool) -> int:
+def wait(ids: tuple[str, ...], timeout: str | None, notify: bool, as_json: bool) -> int:
     """Wait until tasks have ended.
 
     Without ID: all that live now. Exit code 1 if one failed or was cancelled, 124 if the time was up.
@@ -249,6 +263,7 @@ def wait(ids: tuple[str, ...], timeout: str | None, as_json: bool) -> int:
     full = _full_ids(queue, ids) if ids else [place.ticket.id for place in lookup.live_tickets(queue)]
     tasks = [api.get(id) for id in full]
     _, pending = api.wait(tasks, timeout=seconds("--timeout", timeout))
+    _ring(notify)
     if pending:
         return _time_up(sorted(pending, key=lambda task: task.id))
     found = [queue.record(id) for id in full]
@@ -257,6 +272,12 @@ def wait(ids: tuple[str, ...], timeout: str | None, as_json: bool) -> int:
     elif found:
         cli_show.print_rich(cli_show.table_of(found))
     return _verdict(found)
+
+
+def _ring(wanted: bool) -> None:
+    """The bell of the terminal: on its error stream, so that what is piped on stays as it is."""
+    if wanted:
+        print("\a", end="", file=sys.stderr, flush=True)
 
 
 def _time_up(tasks: Sequence[Task[Any]]) -> int:
@@ -270,5 +291,5 @@ def _verdict(records: Sequence[Record]) -> int:
     return 0 if all(record.status is Status.SUCCEEDED for record in records) else FAILED
 
 
-for command in (worker, workers, stop, doctor):
+for command in (worker, workers, stop, clean, doctor, refresh, enable, run_file, schedule):
     cli.add_command(command)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbtasks.errors import OptionError
 from nbtasks.jupyter import ansi, words
 from nbtasks.outcome import Failure, Outcome
 from nbtasks.status import Status
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from nbtasks.queue.records import Record
 
 # Colour is never alone: the word is beside it.
-_STYLES = {
+STYLES = {
     Status.WAITING: "dim", Status.QUEUED: "dim", Status.RUNNING: "blue", Status.SUCCEEDED: "green",
     Status.FAILED: "red", Status.CANCELLED: "yellow",
 }  # fmt: skip
@@ -114,7 +115,7 @@ def table_of(records: Iterable[Record]) -> Table:
 
     table = grid("id", "task", "status", "took", "submitted", "")
     for record in records:
-        status = Text(record.status, style=_STYLES[record.status])
+        status = Text(record.status, style=STYLES[record.status])
         table.add_row(record.short, clean(record.name), status, took(record), when(record.submitted), note(record))
     return table
 
@@ -135,8 +136,8 @@ def note(record: Record) -> str:
     """The one thing worth saying beside a status: the error, the value, the progress, or the reason."""
     outcome = record.outcome
     if outcome is not None and outcome.failure is not None:
-        failure = outcome.failure
-        text = f"{failure.type}: {failure.message}" if failure.message else failure.type
+        kind, message = outcome.failure.type.rpartition(".")[2], outcome.failure.message
+        text = f"{kind}: {message}" if message else kind
         return clean(record.reason if outcome.kind and record.reason else text).split("\n")[0]
     if record.status is Status.SUCCEEDED and outcome is not None and outcome.has_value and outcome.preview != "None":
         return clean(f"-> {outcome.preview}")
@@ -162,7 +163,7 @@ def page_of(record: Record, *, lines: int) -> list[Text]:
     from rich.text import Text
 
     head = Text.assemble(
-        (clean(record.name), "bold"), f"  {record.short}  ", (record.status, _STYLES[record.status]),
+        (clean(record.name), "bold"), f"  {record.short}  ", (record.status, STYLES[record.status]),
         f"  {took(record)}",
     )  # fmt: skip
     page = [head, *(Text(f"  {name:<10} {text}") for name, text in _facts(record) if text)]
@@ -198,3 +199,20 @@ def _variable(variable: Variable) -> str:
         return f"{variable.name} left out ({variable.left_out})"
     changed = " changed in place" if variable.changed else ""
     return f"{variable.name} {variable.preview}{changed}".rstrip()
+
+
+def value_as_json(value: object) -> str:
+    """A result as JSON. Raises OptionError for what JSON cannot hold."""
+    try:
+        return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode()
+    except (TypeError, NotImplementedError) as error:
+        raise OptionError(
+            f"the value is a {type(value).__name__}, which JSON cannot hold ({error}): leave --json out, "
+            "or fetch it in Python with nbtasks.get(…).result()"
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy
+        return value.tolist()
+    raise TypeError(f"there is a {type(value).__name__} in it")

@@ -33,10 +33,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 @click.option("--burst", is_flag=True, help="Leave when nothing is queued any more.")
 @click.option("--max-tasks-per-slot", type=click.IntRange(1), metavar="N", help="Renew a slot after N tasks.")
 @click.option("--grace", metavar="TIME", help="When stopped, end what still runs after 90, 10m, 2h.")
+@click.option("--no-periodic", is_flag=True, help="Leave schedules to other workers.")
 @click.option("--auto", is_flag=True, hidden=True)
 def worker(
     slots: int | None, lanes: tuple[str, ...], idle_exit: str | None, burst: bool, max_tasks_per_slot: int | None,
-    grace: str | None, auto: bool,
+    grace: str | None, no_periodic: bool, auto: bool,
 ) -> int:  # fmt: skip
     """Run tasks until stopped.
 
@@ -50,6 +51,7 @@ def worker(
     return supervisor.run_worker(
         config.find_queue_root(), lanes=served, slots=slots, idle_exit=seconds("--idle-exit", idle_exit), burst=burst,
         auto=auto, max_tasks_per_slot=max_tasks_per_slot, grace=seconds("--grace", grace),
+        periodic=not no_periodic,
     )  # fmt: skip
 
 

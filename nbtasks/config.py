@@ -46,6 +46,9 @@ class Settings:
     idle_exit: float = 900.0
     engine: str = "processes"
     wait: bool = False
+    pending: str = "wait"
+    activity: bool = True
+    notify_command: tuple[str, ...] = ()
     grace: float = 5.0
     log_limit: int = 64 << 20
     bring_back_limit: int = 1 << 30

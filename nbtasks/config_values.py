@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -63,6 +64,24 @@ def _durability(name: str, value: Any) -> str:
     return str(value)
 
 
+def _pending(name: str, value: Any) -> str:
+    word = "off" if value is False else value  # TOML and YAML people write false
+    if word not in ("wait", "warn", "off"):
+        raise OptionError("give 'wait', 'warn' or 'off'")
+    return str(word)
+
+
+def _command(name: str, value: Any) -> tuple[str, ...]:
+    import shlex
+
+    words: list[Any] = [None]
+    with contextlib.suppress(TypeError, ValueError):  # something that is no list; a quote that is not closed
+        words = shlex.split(value) if isinstance(value, str) else list(value)
+    if not all(isinstance(word, str) and word and "\0" not in word for word in words):
+        raise OptionError("give a program and its arguments: a list of texts, or one text as in a shell")
+    return tuple(words)
+
+
 def _lane(name: str, value: Any) -> str:
     return check_name(name, text(name, value))
 
@@ -83,6 +102,9 @@ PARSERS: dict[str, Parser] = {
     "durability": _durability,
     "idle_exit": _duration,
     "wait": _flag,
+    "activity": _flag,
+    "notify_command": _command,
+    "pending": _pending,
     "grace": _duration,
     "log_limit": _size,
     "bring_back_limit": _size,

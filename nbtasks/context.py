@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -67,12 +67,15 @@ class _Captured(msgspec.Struct, frozen=True):
 _last: _Captured | None = None
 
 
-def capture(blobs: Blobs) -> str:
+def capture(blobs: Blobs, *, cwd: str = "", names: Sequence[str] = ()) -> str:
     """Store the context of this process, and give its hash for the spec. Cheap while nothing changed.
 
-    Raises OSError when it cannot be stored.
+    `cwd` is another working directory than that of this process. `names` are environment variables that go along
+    whether they were changed or not; their values are in the blob and nowhere else. Raises OSError when it cannot be stored.
     """
     global _last
+    if cwd or names:
+        return blobs.put(_encode(_here(cwd or _cwd(), project.freeze(blobs), names)))
     cwd, environ, sources = _cwd(), _raw_environ(), project.freeze(blobs)
     last = _last
     if (
@@ -88,10 +91,14 @@ def capture(blobs: Blobs) -> str:
         project.forget()
         sources = project.freeze(blobs)
     path = list(sys.path)
-    context = Context(cwd, tuple(map(os.fspath, filter(_is_path, path))), _changes(), sources)
-    hash = blobs.put(_encode(context))
+    hash = blobs.put(_encode(_here(cwd, sources)))
     _last = _Captured(blobs.folder, cwd, path, dict(environ), sources, hash, time.monotonic())
     return hash
+
+
+def _here(cwd: str, sources: dict[str, Source], names: Sequence[str] = ()) -> Context:
+    environ = _changes() | {name: os.environ[name] for name in names}
+    return Context(cwd, tuple(map(os.fspath, filter(_is_path, sys.path))), dict(sorted(environ.items())), sources)
 
 
 def load(blobs: Blobs, hash: str) -> Context:
@@ -106,6 +113,16 @@ def decode(data: bytes) -> Context:
         return _decode(data)
     except (ValueError, RecursionError) as error:
         raise FrameDamaged(f"the context of a task cannot be read ({error}): submit the task again") from error
+
+
+def environment_names() -> list[str]:
+    """The names of this process's environment variables."""
+    return sorted(os.environ)
+
+
+def environment_changes() -> dict[str, str | None]:
+    """What was set or removed (None) in this process's environment since it began, but for what belongs to it alone."""
+    return _changes()
 
 
 class Entered:

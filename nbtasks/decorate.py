@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from nbtasks import cache_look, caching, notebooks, scheduling, spreading
+from nbtasks.cache_finding import Named
 from nbtasks.handle import Task
 from nbtasks.options import Fields, parse
-from nbtasks.submitting import name_of, pack, part_of, put_call
+from nbtasks.scheduling import Schedule
+from nbtasks.spreading import MapTask
+from nbtasks.submitting import name_of, pack, parts_of, put_call
 from nbtasks.tasklist import TaskList, map_calls
 
 P = ParamSpec("P")
@@ -35,15 +40,53 @@ class Using:
         """Run ``function(*args, **kwargs)`` in the background with these options; see `nbtasks.submit`."""
         fields = self._over(function)
         name = name_of(function)
-        return put_call(pack(part_of(function), name, args, kwargs), name, fields)
+        if "cache" in fields:
+            return caching.submit(_named(function), _plain(function), name, args, kwargs, fields)
+        return put_call(pack(parts_of(function), name, args, kwargs), name, fields)
 
-    def map(self, function: Callable[..., T], /, *iterables: Any) -> TaskList[T]:
+    @overload
+    def map(self, function: Callable[..., T], items: Task[Any], /, *more: Any) -> MapTask[T]: ...
+    @overload
+    def map(self, function: Callable[..., T], /, *iterables: Any) -> TaskList[T]: ...
+    def map(self, function: Callable[..., T], /, *iterables: Any) -> TaskList[T] | MapTask[T]:
         """One task for each item, with these options; see `nbtasks.map`."""
-        return map_calls(function, iterables, self._over(function))
+        if any(isinstance(one, Task) for one in iterables):
+            return spreading.submit(function, iterables, caching.left_out(self._over(function), "map over a task"))
+        fields = self._over(function)
+        if "cache" in fields:
+            return caching.map_calls(_named(function), _plain(function), name_of(function), iterables, fields)
+        return map_calls(function, iterables, fields)
+
+    def every(
+        self, interval: float | str, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule:
+        """Run it again and again with these options; see `nbtasks.every`."""
+        return scheduling.add_call(scheduling.every(interval), function, args, kwargs, self._recurring(function))
+
+    def cron(self, line: str, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Schedule:
+        """Run it at the moments of a cron line with these options; see `nbtasks.cron`."""
+        return scheduling.add_call(scheduling.cron(line), function, args, kwargs, self._recurring(function))
+
+    def submit_notebook(
+        self, path: str | os.PathLike[str], parameters: Mapping[str, object] | None = None, *,
+        output: str | os.PathLike[str] | None = None, kernel_name: str | None = None,
+        timeout_per_cell: float | str | None = None, resume: bool = False, html: bool = False,
+    ) -> Task[Any]:  # fmt: skip
+        """Run a notebook in the background with these options; see `nbtasks.submit_notebook`."""
+        caching.refuse(self._fields, "a notebook: let a cell of it be cached, `%%background --cache`")
+        return notebooks.submit(
+            path, parameters, caching.without(self._fields), output=output, kernel_name=kernel_name, timeout_per_cell=timeout_per_cell,
+            resume=resume, html=html,
+        )  # fmt: skip
 
     def task(self, function: Callable[P, T], /) -> TaskFunction[P, T]:
         """The function with these options: the decorator ``@nbtasks.using(…).task``."""
         return TaskFunction(function, self)
+
+    def _recurring(self, function: object) -> Fields:
+        # What is to run at each moment must not be found in the cache.
+        caching.refuse(self._fields, "what recurs: it runs at each of its moments")
+        return caching.without(self._over(function))
 
     def _over(self, function: object) -> Fields:
         own = function.options._fields if isinstance(function, TaskFunction) else None
@@ -66,9 +109,14 @@ class TaskFunction(Generic[P, T]):
         """Run it in the background with these arguments."""
         return _NONE.submit(self, *args, **kwargs)
 
-    def map(self, *iterables: Any) -> TaskList[T]:
-        """One task for each item."""
-        return _NONE.map(self, *iterables)
+    @overload
+    def map(self, items: Task[Any], /, *more: Any) -> MapTask[T]: ...
+    @overload
+    def map(self, *iterables: Any) -> TaskList[T]: ...
+    def map(self, *iterables: Any) -> TaskList[T] | MapTask[T]:
+        """One task for each item; of a task's value that is not there yet, too."""
+        made: TaskList[T] | MapTask[T] = _NONE.map(self, *iterables)
+        return made
 
     def using(self, **options: Any) -> TaskFunction[P, T]:
         """The same function with these options over its own."""
@@ -86,6 +134,30 @@ class TaskFunction(Generic[P, T]):
             return name  # by its name, as a plain function would be
         # The state after the object: a function that speaks of itself finds it there already.
         return _blank, (), self.__dict__
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function without our decorator."""
+    return function.function if isinstance(function, TaskFunction) else function
+
+
+def _named(function: Any) -> Any:
+    """A function with the options that it was defined with: others do not make it another function."""
+    if isinstance(function, TaskFunction):
+        module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "")
+        found = getattr(sys.modules.get(module), name, None)
+        if isinstance(found, TaskFunction) and found.function is function.function:
+            return found
+    return function
+
+
+def _counts_as(function: TaskFunction[..., Any]) -> object:
+    """What a decorated function is in the key of a call: its options do not matter."""
+    name = function.__reduce__()
+    return Named(getattr(function, "__module__", ""), name) if isinstance(name, str) else function.function
+
+
+cache_look.register(TaskFunction, _counts_as)
 
 
 def _blank() -> TaskFunction[..., Any]:

@@ -1,8 +1,9 @@
-"""Whether an object was changed in place: a digest of its state, before and after.
+"""Whether an object was changed in place: a digest of its state, before and after. Or the same in another kernel.
 
 Digests are compared within one process, for one and the same object. So a class or function of the notebook
 counts by its identity (what its code refers to is not part of the object), and what libraries fill in lazily
-while one only reads is left out.
+while one only reads is left out. Fingerprints are compared between processes: there, such a class or function
+counts by its code.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import threading
 import weakref
 import zlib
-from types import FunctionType
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 import cloudpickle.cloudpickle as cp
@@ -41,6 +42,30 @@ def digest(obj: object) -> str:
     It stays the same while the object is only read. Reads all of it, at a few GB a second.
     Raises PayloadError when the object cannot be pickled.
     """
+    return _dump(_DigestPickler, obj)
+
+
+def fingerprint(obj: object) -> str:
+    """As `digest`, but the same in every process that made `obj` in the same way; it may differ where nothing does.
+
+    Functions and classes of the notebook count by their code, wherever in the notebook that stands; what they read
+    besides is not looked at. Raises PayloadError when the object cannot be pickled.
+    """
+    if type(obj) in (set, frozenset):  # whose order is another one in each process
+        found = sorted(_dump(_PrintPickler, item) for item in obj)  # type: ignore[attr-defined]
+        return hashlib.sha256(f"{type(obj).__name__} {found}".encode()).hexdigest()
+    return _dump(_PrintPickler, obj)
+
+
+def digest_and_fingerprint(obj: object) -> tuple[str, str]:
+    """Both, reading `obj` only once where they are the same. Raises PayloadError."""
+    own: list[object] = []
+    found = _dump(_DigestPickler, obj, own)
+    return found, fingerprint(obj) if own or type(obj) in (set, frozenset) else found
+
+
+def _dump(kind: type[_DigestPickler], obj: object, own: list[object] | None = None) -> str:
+    """The digest that a pickler gives; `own` gets an entry when it holds an identity."""
     sink = hashlib.sha256()
 
     def take(buffer: pickle.PickleBuffer) -> bool:
@@ -51,7 +76,10 @@ def digest(obj: object) -> str:
         return False
 
     try:
-        _DigestPickler(_Sink(sink), take).dump(obj)
+        pickler = kind(_Sink(sink), take)
+        pickler.dump(obj)
+        if own is not None and pickler.own:
+            own.append(obj)
     except (NbtasksError, MemoryError):
         raise
     except Exception as error:
@@ -69,22 +97,90 @@ class _Sink:
 
 
 class _DigestPickler(Pickler):
+    own = False  # a function or class counted by its identity
+
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is FunctionType and not cp._should_pickle_by_reference(obj):
-            return _token, (obj.__qualname__, id(obj)), (obj.__dict__, obj.__closure__, obj.__defaults__)
+            return _token, self._of_function(obj), (obj.__dict__, obj.__closure__, obj.__defaults__)
         if isinstance(obj, type):
-            return _token, (obj.__qualname__, id(obj))
+            return self._reduce_class(obj)
         if kind is functools._lru_cache_wrapper:
-            return _token, (obj.__qualname__, id(obj))
+            return self._reduce_cached_function(obj)
         if kind.__name__ == "DataFrame" and kind is getattr(sys.modules.get("pandas"), "DataFrame", None):
             # Column by column: reading a frame may put its blocks in another order, or join them.
             columns = [column.array for _, column in obj.items()]
             return _token, ("DataFrame", 0), (columns, obj.index, obj.columns, obj.attrs)
         if kind.__module__ in _TREES:
             return _token, (kind.__qualname__, 0), [part for part in obj.__getstate__() if type(part) is not int]
-        quiet = _quiet_names(kind)
-        return _without(obj, quiet) if quiet else NotImplemented
+        return reduced(obj) if _quiet_names(kind) else NotImplemented
+
+    def _of_function(self, function: FunctionType) -> tuple[Any, ...]:
+        self.own = True
+        return function.__qualname__, id(function)
+
+    def _reduce_class(self, kind: type) -> tuple[Any, ...]:
+        if cp._should_pickle_by_reference(kind):
+            return _token, (f"{kind.__module__}.{kind.__qualname__}", 0)
+        self.own = True
+        return _token, (kind.__qualname__, id(kind))
+
+    def _reduce_cached_function(self, cached: Any) -> tuple[Any, ...]:
+        self.own = True
+        return _token, (cached.__qualname__, id(cached))
+
+
+# Of a class: what is no part of what somebody wrote, or lists names in no order.
+_OF_CLASS = frozenset({
+    "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "__annotations__", "__annotate__",
+    "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl",
+})  # fmt: skip
+
+
+class _PrintPickler(_DigestPickler):
+    """With code instead of identities."""
+
+    def _of_function(self, function: FunctionType) -> tuple[Any, ...]:
+        return function.__qualname__, _of_code(function.__code__)
+
+    def _reduce_class(self, kind: type) -> tuple[Any, ...]:
+        if cp._should_pickle_by_reference(kind):
+            return super()._reduce_class(kind)
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        content = sorted((key, value) for key, value in vars(kind).items() if key not in _OF_CLASS)
+        return _token, (name, 0), (kind.__bases__, [(key, _plain(value)) for key, value in content])
+
+    def _reduce_cached_function(self, cached: Any) -> tuple[Any, ...]:
+        if cp._lookup_module_and_qualname(cached) is not None:
+            return _token, (f"{cached.__module__}.{cached.__qualname__}", 0)
+        return _token, (cached.__qualname__, 0), cached.__wrapped__
+
+
+def _plain(value: Any) -> Any:
+    """What a class holds, as what can be pickled: methods and properties by their functions."""
+    if isinstance(value, (staticmethod, classmethod)):
+        return type(value).__name__, value.__func__
+    if isinstance(value, property):
+        return "property", value.fget, value.fset, value.fdel
+    return type(value).__name__ if isinstance(value, (MemberDescriptorType, GetSetDescriptorType)) else value
+
+
+def _of_code(code: CodeType) -> str:
+    """A digest of what code does: not of its name, nor of where it stands."""
+    parts = [code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_argcount]
+    parts += [code.co_posonlyargcount, code.co_kwonlyargcount, getattr(code, "co_exceptiontable", b"")]
+    parts += [_of_constant(constant) for constant in code.co_consts]
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _of_constant(constant: object) -> str:
+    if isinstance(constant, CodeType):
+        return _of_code(constant)
+    if isinstance(constant, frozenset):
+        return f"frozenset {sorted(map(_of_constant, constant))}"
+    if isinstance(constant, tuple):
+        return f"tuple {[_of_constant(item) for item in constant]}"
+    return repr(constant)
 
 
 def _token(name: str, id: int) -> None:
@@ -108,7 +204,9 @@ def _quiet_names(kind: type) -> frozenset[str]:
     return names
 
 
-def _without(obj: Any, quiet: frozenset[str]) -> Any:
+def reduced(obj: Any) -> Any:
+    """What ``obj.__reduce_ex__(5)`` gives, without attributes that are filled in lazily."""
+    quiet = _quiet_names(type(obj))
     reduced = obj.__reduce_ex__(5)
     if not isinstance(reduced, tuple) or len(reduced) < 3:
         return reduced

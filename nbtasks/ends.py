@@ -19,8 +19,9 @@ from nbtasks.errors import (
 )
 from nbtasks.frames import Frame
 from nbtasks.outcome import Outcome
-from nbtasks.queue import dependencies, records
+from nbtasks.queue import dependencies, lookup, records
 from nbtasks.queue.directory import Queue
+from nbtasks.queue.layout import SECOND
 from nbtasks.queue.lookup import Place
 from nbtasks.queue.tickets import Ticket, parse_ended
 from nbtasks.spec import Spec
@@ -65,11 +66,11 @@ def find_ends(queue: Queue, ids: Iterable[str]) -> dict[str, Place]:
     listings: dict[str, dict[str, str]] = {}
     found: dict[str, Place] = {}
     for id in ids:
-        folder = queue.layout.ended_folder(id)
-        names = listings.get(folder)
+        # A notebook asks for a thousand at each cell: what has not ended must cost a look into a dict, no more.
+        names = listings.get(second := id[:SECOND])
         if names is None:
-            names = listings[folder] = _list(queue, folder).names
-        if place := _parse(folder, names.get(id), 1):
+            names = listings[second] = _list(queue, queue.layout.ended_folder(id)).names
+        if (name := names.get(id)) and (place := _parse(queue.layout.ended_folder(id), name, 1)):
             found[id] = place
     return found
 
@@ -109,7 +110,18 @@ def read_value(queue: Queue, place: Place) -> Any:
         raise FrameDamaged(
             f"the outcome of {place.ticket.id} is gone ({error.filename}): somebody removed it; submit the task again"
         ) from None
+    if part := frame.parts.get("items"):
+        return [read_value(queue, _get_end(queue, id)) for id in payload.load(part)]
     return value_in(frame)
+
+
+def _get_end(queue: Queue, id: str) -> Place:
+    place = lookup.find_ended_id(queue, id)
+    if place is None or place.status is not Status.SUCCEEDED:
+        raise FrameDamaged(
+            f"the task {id}, one of the items of a map, is gone: somebody removed it; submit the map again"
+        )
+    return place
 
 
 def value_in(frame: Frame) -> Any:

@@ -24,7 +24,7 @@ from nbtasks.queue.lookup import Place
 from nbtasks.queue.tickets import Ticket
 from nbtasks.spec import Spec
 from nbtasks.status import Status
-from nbtasks.submitting import here, make_spec, name_of, pack, part_of, store
+from nbtasks.submitting import here, make_spec, name_of, pack, parts_of, store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Executor(concurrent.futures.Executor):
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ExecutorTask[T]:
         """Run the call in the background. Raises RuntimeError after `shutdown`."""
         name = name_of(function)
-        call = pack(part_of(function), name, args, kwargs)
+        call = pack(parts_of(function), name, args, kwargs)
         with self.lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")

@@ -37,6 +37,10 @@ class Facts:
         """Take note that it has ended."""
         raise NotImplementedError
 
+    def _remarks(self) -> tuple[str, ...]:
+        """Sentences for its card that only this handle knows."""
+        return ()
+
     def _get_place(self) -> Place:
         assert self._place is not None
         return self._place
@@ -104,6 +108,12 @@ class Facts:
         return self.record.read_log().decode("utf-8", "replace")
 
     @property
+    def logs(self) -> dict[int, str]:
+        """What each attempt has printed, by its number: earlier ones are kept when a task is tried again."""
+        record = self.record
+        return {one.attempt: record.log_of(one.attempt) for one in record.earlier} | {record.ticket.attempt: self.log}
+
+    @property
     def outputs(self) -> list[dict[str, Any]]:
         """What it has printed and displayed so far, as outputs of a notebook (nbformat)."""
         record = self.record
@@ -168,7 +178,7 @@ class Facts:
         return render.card(
             record,
             kept=kept,
-            notes=notes,
+            notes=(*notes, *self._remarks()),
             bound=said is not None,
             outputs=outputs.outputs(record.log_pieces(), record.events()),
         )

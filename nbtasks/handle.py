@@ -15,10 +15,11 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from nbtasks import ends, payload
+from nbtasks import ends, notebook_lending, payload
+from nbtasks.cached import Cached
+from nbtasks.cycles import refuse_cycles
 from nbtasks.ends import Ending
 from nbtasks.errors import NbtasksError
-from nbtasks.facts import Facts
 from nbtasks.hooks import before_wait, bind_names, binding_hooks, lending
 from nbtasks.queue import lookup
 from nbtasks.queue.directory import Queue
@@ -35,7 +36,7 @@ __all__ = ["Task", "attach", "before_wait", "bind_names", "binding_hooks", "lend
 T = TypeVar("T")
 
 
-class Task(Facts, Future[T]):
+class Task(Cached, Future[T]):
     """One submitted piece of work. Made by `submit`, `map`, `get` and their kin, never by hand.
 
     Everything of `concurrent.futures.Future`, and more. Picklable, awaitable, equal by id; it may be waited for
@@ -143,6 +144,7 @@ class Task(Facts, Future[T]):
     def _wait(self, timeout: float | str | None) -> None:
         limit = seconds("timeout", timeout)
         if not self.look():
+            refuse_cycles([self])
             with lending():
                 watcher_of(self.queue).wait(self, limit)
         if self._place is None:
@@ -175,7 +177,7 @@ class Task(Facts, Future[T]):
 
         def tell(_: object) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(_wake, waiter)
+                loop.call_soon_threadsafe(lambda: None if waiter.done() else waiter.set_result(None))
 
         self.add_done_callback(tell)
         yield from waiter
@@ -235,11 +237,6 @@ class Task(Facts, Future[T]):
         self._done_callbacks: list[Any] = []
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
 _handles: weakref.WeakValueDictionary[tuple[str, str, int], Task[Any]] = weakref.WeakValueDictionary()
 _generations: dict[tuple[str, str], int] = {}  # of tasks that were retried from here
 _making = threading.Lock()
@@ -296,5 +293,6 @@ def _after_fork() -> None:
 
 
 payload.register_reference(Task, lambda task: task.id)
+notebook_lending.register()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

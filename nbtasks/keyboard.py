@@ -5,27 +5,33 @@ from __future__ import annotations
 import builtins
 import io
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
 from nbtasks.errors import NoKeyboard
 from nbtasks.imports import when_imported
 
+# A slot puts in here what gives the short id of the task that it runs; "" while it runs none.
+who: Callable[[], str] = str
+
 
 def install() -> None:
-    """Make ``input``, ``sys.stdin``, ``getpass``, ``breakpoint`` and ``pdb`` raise NoKeyboard in this process."""
+    """Make ``input``, ``sys.stdin``, ``getpass``, ``breakpoint``, ``pdb`` and ``interact`` raise NoKeyboard here."""
     builtins.input = _input
     sys.stdin = NoInput()
     sys.breakpointhook = _breakpoint
     when_imported("getpass", _adapt_getpass)
     when_imported("pdb", _adapt_pdb)
+    when_imported("ipywidgets.widgets.interaction", _adapt_interact)
 
 
 def refuse(what: str) -> NoReturn:
     """Raise NoKeyboard for `what` the code asked for."""
+    short = who()
     raise NoKeyboard(
-        f"a background task has no keyboard, so {what} cannot be answered: "
-        "put the answer into a variable before submitting, or run this in the notebook itself"
+        f"a background task has no keyboard, so {what} cannot be answered: put the answer into a variable before "
+        f"submitting, or run this in the notebook itself{f': %task {short} here' if short else ''}"
     )
 
 
@@ -51,6 +57,13 @@ def _adapt_pdb(module: ModuleType) -> None:
 
     module.Pdb.set_trace = ask
     module.Pdb.interaction = ask  # post mortem; IPython's own debugger calls this one in the end
+
+
+def _adapt_interact(module: ModuleType) -> None:
+    def ask(self: Any, *args: Any, **kwargs: Any) -> None:
+        refuse("interact()")
+
+    module._InteractFactory.__call__ = ask
 
 
 class NoInput(io.TextIOBase):

@@ -13,6 +13,7 @@ Event = dict[str, Any]
 
 _MOST = 1000  # outputs
 _TEXT = 1_000_000  # characters of one stream output
+_RUNS = re.compile(r"\r|\x08|[^\r\x08]+")
 _NULS = re.compile(rb"\0{4096,}")  # a freed middle, where the file system does not tell it
 
 
@@ -29,6 +30,32 @@ def outputs(log: bytes | Sequence[Piece], events: Iterable[Event]) -> list[Outpu
         cell.take(event)
     cell.finish()
     return _bounded(cell.outputs)
+
+
+def compact(events: Iterable[Event]) -> list[Event]:
+    """The events that still count: not what was cleared since, nor older states of an updated display."""
+    kept: dict[int, Event] = {}
+    updates: dict[object, int] = {}
+    pending: Event | None = None
+    for number, event in enumerate(events):
+        kind, id = event.get("kind"), event.get("display_id")
+        if kind == "clear_output" and event.get("wait"):
+            pending = event
+        elif kind == "clear_output" or (kind == "display" and pending is not None):
+            clearing = pending if kind == "display" and pending is not None else event
+            # What was printed before is cleared, too; what stderr got since is not.
+            kept = {at: one for at, one in kept.items() if one.get("kind") == "stderr" and _is_after(one, clearing)}
+            kept |= {number - 1: clearing} if clearing is not event else {}
+            pending, updates = None, {}
+        elif kind == "update_display":
+            kept.pop(updates.get(id, -1), None)
+            updates[id] = number
+        kept[number] = event
+    return [kept[number] for number in sorted(kept)]
+
+
+def _is_after(text: Event, clearing: Event) -> bool:
+    return (text.get("to") or 0) > (clearing.get("at") or 0)
 
 
 class _Text:
@@ -144,15 +171,28 @@ def _bounded(shown: list[Output]) -> list[Output]:
 
 
 def _last_written(text: str) -> str:
-    """Each line as it was written last, when ``\\r`` went back to its beginning."""
-    if "\r" not in text:
+    """Each line as a terminal shows it, when ``\\r`` or ``\\b`` went back and something was written over it."""
+    if "\r" not in text and "\b" not in text:
         return text
-    lines = text.split("\n")
-    for number, line in enumerate(lines):
-        if "\r" in line:
-            body = line.rstrip("\r")
-            lines[number] = body.rpartition("\r")[2] + line[len(body) :]
-    return "\n".join(lines)
+    return "\n".join(_overwritten(line) if "\r" in line or "\b" in line else line for line in text.split("\n"))
+
+
+def _overwritten(line: str) -> str:
+    body = line.rstrip("\r")
+    end = line[len(body) :]
+    if "\x1b" in body:  # colours take no room on the line, and some sequences erase it: what came last counts
+        return body.rpartition("\r")[2] + end
+    row: list[str] = []
+    at = 0
+    for run in _RUNS.findall(body):
+        if run == "\r":
+            at = 0
+        elif run == "\b":
+            at = max(0, at - 1)
+        else:
+            row[at : at + len(run)] = run
+            at += len(run)
+    return "".join(row) + end
 
 
 def _short(text: str) -> str:

@@ -17,13 +17,22 @@ from typing import Any
 import cloudpickle.cloudpickle as cp
 
 from nbtasks import culprits
-from nbtasks.digests import digest
+from nbtasks.digests import digest, digest_and_fingerprint, fingerprint
 from nbtasks.errors import NbtasksError, PayloadError
 from nbtasks.frames import Part
 from nbtasks.pickling import Pickler, has_home, loading, make_home, register_reference
 from nbtasks.spool import Sink
 
-__all__ = ["digest", "dump", "load", "load_cell", "make_home", "register_reference"]
+__all__ = [
+    "digest",
+    "digest_and_fingerprint",
+    "dump",
+    "fingerprint",
+    "load",
+    "load_cell",
+    "make_home",
+    "register_reference",
+]
 
 IN_BAND = 16 << 10  # smaller buffers stay in the pickle
 

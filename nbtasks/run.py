@@ -11,12 +11,12 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from nbtasks import context as contexts
-from nbtasks import payload
+from nbtasks import listings, payload, tracebacks
 from nbtasks.errors import FrameError, NbtasksError, PayloadError
 from nbtasks.frames import Frame, Part
 from nbtasks.outcome import Failure, Outcome
@@ -44,6 +44,10 @@ class Values(Protocol):
 
     def blob(self, hash: str) -> bytes:
         """The bytes of a blob."""
+        ...
+
+    def earlier(self, ticket: Ticket) -> Frame | None:
+        """The outcome of the delivery before that of `ticket`, when there is one."""
         ...
 
 
@@ -122,7 +126,7 @@ def _run_user_code(code: Callable[[], T], emit: Emit) -> tuple[T | None, BaseExc
             error = raised
     except KeyboardInterrupt as late:  # it hit just behind the user's code: there is no second one
         error = error or late
-    return value, error if value is None else None  # what was returned is kept (U12)
+    return value, error if value is None else None  # what was returned is kept
 
 
 def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
@@ -133,7 +137,7 @@ def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
     """
     global _current
     spec = records.decode_spec(call.body)
-    _current = Running(spec, ticket, emit)
+    outer, _current = _current, Running(spec, ticket, emit)  # in place, a task may submit another
     started = time.time()
     leave: contexts.Entered | None = None
     try:
@@ -141,7 +145,7 @@ def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
             leave = contexts.enter(contexts.decode(values.blob(spec.context)), values.blob)
             for note in leave.notes:  # a working directory that is gone, say
                 print(f"nbtasks: {note}", file=sys.stderr)
-        runner = _run_cell if spec.kind == "cell" else _run_function
+        runner = _RUNNERS.get(spec.kind, _run_function)
         status, parts, facts = runner(call, values, emit)
     except (Exception, SystemExit) as error:  # beside the user's code: a call that cannot be loaded, say
         status, parts, facts = _failed(error, False)
@@ -149,7 +153,7 @@ def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
     finally:
         if leave is not None:
             leave()
-        _current = None
+        _current = outer
     outcome = Outcome(
         id=spec.id, delivery=ticket.delivery, status=status, started=started, ended=time.time(),
         attempt=ticket.attempt, pid=os.getpid(), **facts,
@@ -166,16 +170,18 @@ def _run_function(call: Frame, values: Values, emit: Emit) -> _Ran:
     value, error = _run_user_code(lambda: function(*args, **kwargs), emit)
     stopped = not emit("ended", {})
     if error is not None:
-        return _failed(error, stopped)
+        return _failed(error, stopped, call.parts.get(listings.LINES))
     status = Status.CANCELLED if stopped else Status.SUCCEEDED
-    part = _with_room(lambda: payload.dump("value", value, where="the value that the task returned"), emit)
+    # A map gives back the ids of the tasks of its items: their values stay where they are.
+    name = "items" if _current is not None and _current.spec.kind == "map" else "value"
+    part = _with_room(lambda: payload.dump(name, value, where="the value that the task returned"), emit)
     if part is None:
         return Status.CANCELLED, [], {}
     return status, [part], {"preview": preview(value), "has_value": True}
 
 
 def _with_room(pack: Callable[[], T], emit: Emit) -> T | None:
-    """What `pack` makes, tried again while the disk is full: finished work is kept (U3). None: stopped meanwhile."""
+    """What `pack` makes, tried again while the disk is full: finished work is kept. None: stopped meanwhile."""
     while True:
         try:
             return pack()
@@ -211,10 +217,38 @@ def _run_cell(call: Frame, values: Values, emit: Emit) -> _Ran:
     return status, parts + exception, facts | more
 
 
-def _failed(error: BaseException, stopped: bool) -> _Ran:
+def _run_notebook(call: Frame, values: Values, emit: Emit) -> _Ran:
+    from nbtasks import notebook_runs  # brings jupyter_client, which functions do not need
+
+    assert _current is not None
+    sent = payload.load(call.parts["notebook"])
+    given = payload.load(call.parts["arguments"], values.value)
+    earlier = values.earlier(_current.ticket) if sent.resume else None
+    notebook = notebook_runs.Run(sent, given, _current.ticket, (earlier or call).parts, _current.spec.due)
+    ran, error = _run_user_code(notebook.run, emit)
+    stopped = not emit("ended", {})
+    if ran is None:  # stopped before it began, or it could not begin
+        return _failed(error or KeyboardInterrupt(), stopped)
+    facts = ran.facts()
+    try:
+        if not _with_room(notebook.save_all, emit):
+            return Status.CANCELLED, [], {}
+    except Exception as error:
+        status, exception, more = _failed(error, False)
+        return status, ran.parts + exception, facts | more
+    if stopped:
+        return Status.CANCELLED, ran.parts, facts | {"failure": None, "kind": "", "reason": ""}
+    return Status.FAILED if ran.failed else Status.SUCCEEDED, ran.parts, facts
+
+
+_RUNNERS = {"cell": _run_cell, "notebook": _run_notebook}
+
+
+def _failed(error: BaseException, stopped: bool, lines: Part | None = None) -> _Ran:
     if stopped and isinstance(error, KeyboardInterrupt):
         return Status.CANCELLED, [], {}
-    return Status.FAILED, _exception_part(error), {"failure": _failure(error)}
+    cells = listings.put_in_place(lines) if lines is not None else {}
+    return Status.FAILED, _exception_part(error), {"failure": _failure(error, cells)}
 
 
 def _exception_part(error: BaseException) -> list[Part]:
@@ -224,17 +258,18 @@ def _exception_part(error: BaseException) -> list[Part]:
         return []  # its text travels in the outcome
 
 
-def _failure(error: BaseException) -> Failure:
+def _failure(error: BaseException, cells: Mapping[str, int | None]) -> Failure:
+    """The exception as text. `cells` has the numbers of the notebook's cells by the file names of their code."""
     own = error.__traceback__
     while own is not None and own.tb_frame.f_code.co_filename.startswith(_HERE):
         own = own.tb_next  # our frames on top say nothing to the reader
     kept = own if own is not None or isinstance(error, NbtasksError) else error.__traceback__
     text = "".join(traceback.format_exception(type(error), error, kept))
-    where = ""
-    if kept is not None:
-        last = traceback.extract_tb(kept)[-1]
-        where = f"{os.path.basename(last.filename)}, line {last.lineno}"
-    return Failure(type=type_name(error), message=_text(error), traceback=text, where=where)
+    for name, number in cells.items():
+        text = text.replace(f'File "{name}", line', f"Cell In[{'' if number is None else number}], line")
+    return Failure(
+        type=type_name(error), message=_text(error), traceback=text, where=tracebacks.where(kept, cells, error)
+    )
 
 
 def type_name(error: BaseException) -> str:

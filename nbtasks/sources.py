@@ -21,7 +21,7 @@ from typing import Any
 from nbtasks.blobs import Blobs
 from nbtasks.serving import Finder, FrozenLoader, Read, Source
 
-__all__ = ["Source", "forget", "freeze", "look", "saved_after_import", "serve"]
+__all__ = ["Source", "forget", "freeze", "is_installed", "look", "saved_after_import", "serve"]
 
 _SETTLED = 100_000_000  # ns: a file changed less than this before it was read may change again at the same time stamp
 _NOT_MODULES = frozenset({"__main__", "__mp_main__"})
@@ -219,9 +219,12 @@ def _project_file(name: str, module: object) -> str:
     if not isinstance(file, str) or not file.endswith(".py") or getattr(spec, "name", None) != name:
         return ""
     file = os.path.abspath(file)
-    if file.startswith(_installed()) or "/site-packages/" in file or "/dist-packages/" in file:
-        return ""
-    return file
+    return "" if is_installed(file) else file
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to Python, to an installed package or to nbtasks, and so not to the project."""
+    return file.startswith(_installed()) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 def _installed() -> tuple[str, ...]:

@@ -42,9 +42,14 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notebook: str | None = None
     cell_id: str | None = None
     source_hash: str | None = None
-    digests: dict[str, str] = {}  # of each input of a cell, at submit
+    digests: dict[str, str] = {}  # of each input of a cell, the same in every process; "" when it has none
+    origins: dict[str, str] = {}  # inputs of a cell that another task brings: its id
     kernel_start: float | None = None
-    expires: float | None = None
+    notify: bool = False  # somebody wants to be told when it has ended
+    notify_command: tuple[str, ...] = ()  # what is run then: program and arguments, as set at submit
+    due: float | None = None  # not before this moment
+    expires: float | None = None  # a task that has not started at this moment is cancelled
+    schedule: str | None = None  # the schedule that made it, for the moment `due`
     needs: dict[str, Any] = {}
     seed: int | None = None
     checkpoint: bool = False

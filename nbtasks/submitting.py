@@ -6,18 +6,19 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import msgspec
 
-from nbtasks import config, context, payload, processes
+from nbtasks import config, context, handle, listings, payload, processes, run, timing
 from nbtasks.config import Settings
 from nbtasks.errors import OptionError
 from nbtasks.frames import Part
 from nbtasks.handle import Task, new_task
 from nbtasks.options import Fields
 from nbtasks.previews import preview
-from nbtasks.queue.directory import Queue
+from nbtasks.queue.directory import Claim, Queue
 from nbtasks.spec import Spec
 from nbtasks.watching import watcher_of
 
@@ -50,13 +51,23 @@ def here() -> Here:
         bell = watcher_of(queue).name
         defaults = {"lane": settings.lane, "grace": settings.grace, "host": processes.host_name(), "pid": os.getpid()}
         # In place there is nobody who would wait for the moment of a retry.
-        forced = {"retry_delay": 0.0} if settings.engine == "inline" else {}
+        forced = {"retry_delay": 0.0, "due": None} if settings.engine == "inline" else {}
         _here = Here(settings, os.getpid(), queue, config.env_tag(), bell, defaults, forced)
     return _here
 
 
 def _is_there(queue: Queue) -> bool:
     return queue.disk.exists(queue.layout.mark)
+
+
+# The pipeline whose block is open here. In a task: what it submits belongs to its own.
+group_now: ContextVar[str | None] = ContextVar("nbtasks-group", default=None)
+
+
+def group_here() -> str | None:
+    """The run of a pipeline that a task submitted here and now belongs to, or None."""
+    running = run.current()
+    return group_now.get() or (running.spec.group if running else None)
 
 
 # Calls.
@@ -70,10 +81,12 @@ class Call(NamedTuple):
     summary: str
 
 
-def pack(function: Part, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+def pack(function: tuple[Part, ...], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
     """Pickle the arguments. Raises PayloadError, naming the one that cannot be."""
     arguments = payload.dump("arguments", (args, kwargs), references=True, where="the arguments")
-    return Call([function, arguments], arguments.references, summarize(name, args, kwargs))
+    if arguments.references:
+        _check_parents(here().queue, arguments.references, lambda id: _argument_with(id, args, kwargs))
+    return Call([*function, arguments], arguments.references, summarize(name, args, kwargs))
 
 
 def name_of(function: Any) -> str:
@@ -88,20 +101,25 @@ def name_of(function: Any) -> str:
     return "lambda" if name == "<lambda>" else str(name)
 
 
-_parts: dict[int, tuple[object, Part]] = {}
+_parts: dict[int, tuple[object, tuple[Part]]] = {}
 
 
-def part_of(function: Any) -> Part:
-    """The pickled function. Of one that slots import by its name it is kept; others may have changed since."""
+def parts_of(function: Any) -> tuple[Part, ...]:
+    """The pickled function, and its lines when it stands in no file.
+
+    Of one that slots import by its name it is kept; others may have changed since.
+    """
     known = _parts.get(id(function))
     if known is not None and known[0] is function and _is_importable(function):
         return known[1]
     part = payload.dump("function", function, where=f"the function {name_of(function)}")
-    if _is_importable(function):
-        if len(_parts) >= _KEPT:
-            _parts.clear()
-        _parts[id(function)] = (function, part)
-    return part
+    if not _is_importable(function):
+        lines = listings.lines_of(function)
+        return (part,) if lines is None else (part, lines)
+    if len(_parts) >= _KEPT:
+        _parts.clear()
+    _parts[id(function)] = (function, (part,))
+    return (part,)
 
 
 def _is_importable(function: Any) -> bool:
@@ -136,54 +154,67 @@ def _brief(value: Any) -> str:
 # Putting.
 
 
-def put_call(call: Call, name: str, fields: Fields, frozen: str = "") -> Task[Any]:
+def put_call(call: Call, name: str, fields: Fields, frozen: str = "", claim: Claim | None = None) -> Task[Any]:
     """Put a packed call into this process's queue; its handle. `frozen` is the context if it was captured before."""
     at = here()
     spec = make_spec(at, call, name, fields, frozen)
-    store(at, spec, call.parts)
+    store(at, spec, call.parts, claim)
     return new_task(at.queue, spec)
 
 
 def make_spec(at: Here, call: Call, name: str, fields: Fields, frozen: str = "") -> Spec:
     """The spec of a packed call, with a new id. Raises OptionError when it hangs on a task of another queue."""
     queue = at.queue
-    if call.references or "after" in fields:
-        _check_parents(queue, (*call.references, *fields.get("after", ())))
+    if "after" in fields:
+        _check_parents(queue, fields["after"], lambda id: "after")
     return Spec(
         id=queue.new_id(), env=at.env, bell=at.bell, parents=call.references, summary=call.summary,
-        context=frozen or context.capture(queue.blobs), **{"name": name, **at.defaults, **fields, **at.forced},
+        context=frozen or context.capture(queue.blobs), group=group_here(),
+        **{"name": name, **at.defaults, **timing.resolve(fields), **at.forced},
     )  # fmt: skip
 
 
-def store(at: Here, spec: Spec, parts: Sequence[Part]) -> None:
+def store(at: Here, spec: Spec, parts: Sequence[Part], claim: Claim | None = None) -> None:
     """Put a call into this process's queue, and run it here when the engine is ``inline``."""
-    at.queue.put(spec, parts)
+    at.queue.put(spec, parts, claim)
     if at.settings.engine == "inline":
         from nbtasks.engines.inline import run_inline  # brings what runs tasks; elsewhere only slots need it
 
         run_inline(at.queue, spec)
 
 
-def put(queue: Queue, spec: Spec, parts: Sequence[Part]) -> Task[Any]:
+def put(queue: Queue, spec: Spec, parts: Sequence[Part], claim: Claim | None = None) -> Task[Any]:
     """Put a call with a ready spec, such as a cell's; its handle. What only this process knows is filled in."""
     known = msgspec.structs.replace(
         spec,
         bell=watcher_of(queue).name,
         host=spec.host or processes.host_name(),
         pid=spec.pid or os.getpid(),
+        group=spec.group or group_here(),
     )
     _check_parents(queue, known.dependencies)
-    queue.put(known, parts)
+    queue.put(known, parts, claim)
     return new_task(queue, known)
 
 
-def _check_parents(queue: Queue, ids: Iterable[str]) -> None:
+def _check_parents(queue: Queue, ids: Iterable[str], where: Callable[[str], str] = lambda id: "") -> None:
+    """Refuse tasks that are not in `queue`; `where` says which argument has one."""
     for id in ids:
         if not queue.disk.exists(queue.layout.call(id)):
+            place, at = where(id), next((root for root, known, _ in list(handle._handles) if known == id), "")
+            what = f"{place} holds the task {id}, which" if place else f"the task {id}"
             raise OptionError(
-                f"the task {id} is not in {queue.root}: a task can wait only for tasks of its own queue. "
-                "Give its value instead: .result()"
+                f"{what} is not in {queue.root}{f' but in {at}' if at not in ('', queue.root) else ''}: a task can wait "
+                "only for tasks of its own queue. Give its value instead: .result()"
             )
+
+
+def _argument_with(id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    labelled = [*((f"argument {number}", value) for number, value in enumerate(args, 1))]
+    for label, value in [*labelled, *((f"argument {name!r}", value) for name, value in kwargs.items())]:
+        if id in payload.dump("arguments", value, references=True).references:
+            return label
+    return ""
 
 
 Summon = Callable[[Queue, str, str], None]

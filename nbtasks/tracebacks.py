@@ -48,13 +48,13 @@ def _files(trace: TracebackType | None) -> list[str]:
     return names
 
 
-def where(error: BaseException, cells: Mapping[str, int | None]) -> str:
+def where(trace: TracebackType | None, cells: Mapping[str, int | None], error: BaseException | None = None) -> str:
     """Where it happened, in words: ``cell [12], line 3``, the innermost line of a cell; else ``helper.py, line 40``.
 
-    `cells` has the numbers of cells by their file names. "" when there is nothing to tell.
+    `cells` has the numbers of cells by their file names; `error` is what was raised, for it may be a syntax error of
+    the cell itself. "" when there is nothing to tell.
     """
     place: tuple[str, int] | None = None
-    trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if name in cells or place is None or place[0] not in cells:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,10 @@ def run_notebook(path: Path, output: Path | None, timeout: float) -> int:
     failure = ""
     with tempfile.TemporaryDirectory(prefix="nbtasks-demo-") as folder:
         environment = surroundings(folder)
+        for steps in path.parent.glob(
+            "steps"
+        ):  # the notebooks that are run by others, beside them as in the repository
+            shutil.copytree(steps, os.path.join(folder, steps.name))
         # Sockets in our own folder: to a port, others on this machine could connect.
         config = Config({"KernelManager": {"transport": "ipc", "ip": os.path.join(folder, "kernel")}})
         resources = {"metadata": {"path": folder}}

@@ -17,29 +17,40 @@ from tests.source import ROOT, Module, body_length, code_lines, functions, liter
 
 FLOORS = {
     # layout and tickets lie in queue/, but they are pure names, which the floors above them need.
-    "words": "errors status spec outcome queue.layout queue.tickets",
+    "words": "errors status spec recurrence outcome queue.layout queue.tickets",
     "bytes and the outside": """
-        config_values config durable_calls durable durable_faults durable_model keys spool blobs headers frames
-        pickling culprits digests payload imports serving sources context host process_table processes logs
+        config_values config zones durable_calls durable durable_faults durable_model keys spool blobs headers frames
+        pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices logs
     """,
     "the directory": """
-        queue.leases queue.doorbells queue.store queue.members queue.lookup queue.records queue.claims
-        queue.dependencies queue.waking queue.following queue.directory queue.check queue.deaths queue.recovery
+        queue.leases queue.doorbells queue.store queue.members queue.lookup queue.reasons queue.records queue.cache queue.catalogue queue.groups
+        queue.claims queue.dependencies queue.waking queue.following queue.directory queue.check queue.deaths queue.expiring queue.recovery queue.removing queue.schedules
+        queue.recurring
     """,
     "running one task here": """
-        hooks previews bars tqdm_bars keyboard streams outputs capture tracebacks cell_locals cell_scopes
-        cell_names cell_looks cell_shell cell_results cells run
+        hooks previews bars tqdm_bars rich_bars keyboard streams outputs capture tracebacks cell_locals cell_scopes
+        cell_names cell_logging cell_looks cell_shell cell_results cells
+        notebook_files notebook_parameters notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs run
     """,
     "where": "engines.base engines.inline engines.local",
     "what runs next": """
-        worker.autostart worker.limits worker.warm worker.slot worker.crew worker.flusher worker.standing worker.supervisor
+        worker.autostart worker.gauges worker.limits worker.warm worker.slot worker.crew worker.flusher worker.standing worker.agenda worker.supervisor
     """,
-    "what people hold": "ends watching facts handle options submitting tasklist decorate api executor",
+    "what people hold": "ends watching facts cached cycles handle timing options submitting tasklist caching spreading schedule_words scheduling notebooks decorate api executor graph",
     "doors": """
         jupyter.sgr jupyter.ansi jupyter.shown jupyter.words jupyter.bars jupyter.markup jupyter.pictures
-        jupyter.traces jupyter.tables jupyter.render jupyter.live jupyter.binding jupyter.lines
-        jupyter.sending jupyter.magics jupyter.extension
-        cli_show cli_follow cli_doctor cli_worker cli __main__
+        jupyter.traces jupyter.schedule_view jupyter.tables jupyter.render jupyter.page jupyter.displays jupyter.comms jupyter.strips
+        jupyter.notify jupyter.snapshot jupyter.cards jupyter.rest jupyter.live jupyter.revive
+        jupyter.graph_shape jupyter.graph_html jupyter.graph_view
+        jupyter.binding jupyter.lines
+        jupyter.dashboard_filters jupyter.dashboard_facts jupyter.dashboard_crew jupyter.dashboard_html
+        jupyter.dashboard_size jupyter.dashboard_work jupyter.dashboard_state jupyter.dashboard_view
+        jupyter.dashboard_widgets jupyter.dashboard_board jupyter.dashboard
+        jupyter.asked jupyter.handles jupyter.touched jupyter.reading jupyter.sentences jupyter.chained jupyter.again
+        jupyter.pending jupyter.here jupyter.transforming jupyter.completing jupyter.sending jupyter.remembered jupyter.verbs
+        jupyter.magics jupyter.extension
+        jupyter.saved jupyter.enable
+        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli __main__
     """,
 }
 ORDER = [f"nbtasks.{name}" for floor in FLOORS.values() for name in floor.split()]
@@ -48,8 +59,12 @@ DOORS = [f"nbtasks.{name}" for name in FLOORS["doors"].split()]
 # Imports upwards that are allowed inside a function: (who, whom) and why.
 LAZY: dict[tuple[str, str], str] = {
     ("nbtasks.bars", "nbtasks.tqdm_bars"): "the hook for tqdm is an import hook, wanted only inside a slot",
+    ("nbtasks.bars", "nbtasks.rich_bars"): "so is that for rich",
     ("nbtasks.facts", "nbtasks.jupyter.render"): "a handle at the end of a cell shows its card, only in a notebook",
     ("nbtasks.tasklist", "nbtasks.jupyter.render"): "so does a list of them",
+    ("nbtasks.graph", "nbtasks.jupyter.graph_html"): "a pipeline at the end of a cell shows its graph",
+    ("nbtasks.graph", "nbtasks.jupyter.graph_view"): "and keeps it up to date",
+    ("nbtasks.scheduling", "nbtasks.jupyter.schedule_view"): "and a schedule its table",
 }
 # Files that may touch the environment beside config.py, and why.
 ENVIRONMENT: dict[str, str] = {
@@ -57,12 +72,18 @@ ENVIRONMENT: dict[str, str] = {
     "nbtasks.cell_shell": "the same, in the slot",
     "nbtasks.context": "takes the submitter's changed environment along, and puts it on in the slot",
     "nbtasks.jupyter.magics": "JPY_SESSION_NAME, by which Jupyter tells a kernel the path of its notebook",
+    "nbtasks.jupyter.revive": "the same, to find the strips in the saved file",
+    "nbtasks.notebook_given": "in the kernel of a notebook task: where to put what comes back; restores what was changed",
+    "nbtasks.notebook_lending": "in that kernel, too: which slot it belongs to",
+    "nbtasks.notebook_kernels": "hands the environment to that kernel",
+    "nbtasks.notices": "hands the environment, without the mark of a slot, to the command that gives notice",
     "nbtasks.processes": "marks a slot, so that all that descends from it is found",
+    "nbtasks.zones": "TZ, the time zone of whoever asks",
     "nbtasks.worker.autostart": "hands the environment, without the mark of a slot, to the worker that it starts",
     "nbtasks.worker.slot": "sets the number of threads that numpy and its kin read",
 }
 # Strings that look like names of ours on disk and are none.
-NOT_OURS = {"/memory.events": "of a control group"}
+NOT_OURS = {"/memory.events": "of a control group", "rich.progress": "a module"}
 # Longer than the house allows, and why: files by module, functions by module:qualified.name.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}

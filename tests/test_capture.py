@@ -285,6 +285,42 @@ def test_a_flood_is_said_once_in_the_log_itself(tmp_path: Path) -> None:
     run(tmp_path, code, NBTASKS_LOG_LIMIT="1000000")
 
 
+PLOT = "capture.emit('display', {'data': {'image/png': 'x' * 20_000}, 'metadata': {}})\n"
+
+
+def test_a_plot_that_is_drawn_over_and_over_takes_the_room_of_one(tmp_path: Path) -> None:
+    code = f"print('first')\nfor i in range(200):\n    capture.emit('clear_output', {{'wait': True}})\n    print(i)\n    {PLOT}"
+    run(tmp_path, code, NBTASKS_LOG_LIMIT="400kB")
+    assert (tmp_path / "tasks/t.events").stat().st_size < 400_000
+    assert [list(one) if isinstance(one, dict) else one for one in shown(tmp_path)] == [
+        ("stdout", "199\n"),
+        ["image/png"],
+    ]
+
+
+def test_an_updated_display_takes_the_room_of_one(tmp_path: Path) -> None:
+    code = f"""
+        {PLOT.replace("'metadata'", "'display_id': 'd', 'metadata'")}
+        for i in range(200):
+            capture.emit("update_display", {{"data": {{"text/plain": f"{{i}}" + " " * 10_000}}, "display_id": "d"}})
+    """
+    run(tmp_path, code, NBTASKS_LOG_LIMIT="400kB")
+    assert (tmp_path / "tasks/t.events").stat().st_size < 400_000
+    assert [one["text/plain"].strip() for one in shown(tmp_path)] == ["199"]
+
+
+def test_a_flood_of_displays_keeps_the_first_and_says_so_until_they_are_cleared(tmp_path: Path) -> None:
+    run(tmp_path, f"for i in range(100):\n    {PLOT}", NBTASKS_LOG_LIMIT="400kB")
+    assert (tmp_path / "tasks/t.events").stat().st_size < 300_000
+    *plots, said = shown(tmp_path)
+    assert 5 <= len(plots) <= 15
+    assert "no more of them are kept" in said[1]
+    clear = "capture.emit('clear_output', {'wait': False})\n"
+    (again := tmp_path / "again").mkdir()
+    run(again, f"for i in range(100):\n    {PLOT}{clear}{PLOT}", NBTASKS_LOG_LIMIT="400kB")
+    assert len([one for one in shown(again) if isinstance(one, dict)]) == 1
+
+
 # ---------------------------------------------------------------------- no keyboard
 
 
@@ -293,7 +329,7 @@ def test_a_flood_is_said_once_in_the_log_itself(tmp_path: Path) -> None:
     [
         "input('name? ')", "sys.stdin.read()", "sys.stdin.readline()", "list(sys.stdin)", "sys.stdin.buffer.read()",
         "import getpass; getpass.getpass()", "breakpoint()", "import pdb; pdb.set_trace()", "import code; code.interact()",
-        "import fileinput; list(fileinput.input([]))",
+        "import fileinput; list(fileinput.input([]))", "from ipywidgets import interact; interact(print, x=3)",
     ],
 )  # fmt: skip
 def test_no_keyboard(tmp_path: Path, ask: str) -> None:
@@ -306,7 +342,7 @@ def test_no_keyboard(tmp_path: Path, ask: str) -> None:
         except NoKeyboard as error:
             assert "a background task has no keyboard" in str(error), error
         else:
-            assert "interact" in {ask!r}  # ends by itself at the end of the input
+            assert "code.interact" in {ask!r}  # ends by itself at the end of the input
         """,
     )
 

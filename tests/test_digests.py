@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -168,3 +171,52 @@ def test_large_arrays_are_summed_in_pieces() -> None:
 def test_what_cannot_be_pickled_is_a_payload_error() -> None:
     with pytest.raises(PayloadError, match=r"\['a'\] cannot be pickled: it is of type _thread.lock"):
         payload.digest({"a": threading.Lock()})
+
+
+NOTEBOOK = """
+import functools, numpy as np
+def add(x, y=1):
+    "Add."
+    return x + y if x in {"p", "q", "r"} else (lambda z: z - y)(x)
+class Net:
+    layers = 3
+    def fit(self, x): return add(x)
+    @property
+    def width(self): return 1
+    @staticmethod
+    def make(): return Net()
+class Deep(Net):
+    def fit(self, x): return super().fit(x)
+@functools.lru_cache
+def cached(x): return x
+net = Deep(); net.w = [1, "x"]
+"""
+VALUES = "add, Net, Deep, net, cached, {'p', 'q', 'zz'}, {'net': net}, np.arange(9), np, functools.partial(add, 1), int"
+
+
+def prints(source: str, seed: int) -> list[str]:
+    """Fingerprints of the values of a notebook in another process."""
+    code = f"{source}\nfrom nbtasks import payload\nfor value in ({VALUES}): print(payload.fingerprint(value))"
+    run = [sys.executable, "-c", f"exec(compile({code!r}, '/tmp/ipykernel_{seed}/1.py', 'exec'))"]
+    env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+    return subprocess.run(run, env=env, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_fingerprints_are_the_same_in_every_process_and_tell_code_apart() -> None:
+    first, second = prints(NOTEBOOK, 1), prints("# moved\n\n" + NOTEBOOK, 2)
+    assert first == second
+    assert len(set(first)) == len(first)
+    other = prints(NOTEBOOK.replace("return x + y", "return x - y"), 3)
+    assert [at for at, (one, two) in enumerate(zip(first, other, strict=True)) if one != two] == [0, 9], (
+        "add, and what holds it"
+    )
+    class_changed = prints(NOTEBOOK.replace("layers = 3", "layers = 4"), 3)
+    assert [at for at, (one, two) in enumerate(zip(first, class_changed, strict=True)) if one != two] == [1, 2, 3, 6]
+
+
+def test_both_are_had_by_reading_once_where_they_are_the_same() -> None:
+    array = {"values": np.arange(100_000)}
+    digest, fingerprint = payload.digest_and_fingerprint(array)
+    assert digest == fingerprint == payload.digest(array)
+    array["values"][0] = 1
+    assert payload.digest_and_fingerprint(array)[1] != fingerprint

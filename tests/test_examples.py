@@ -27,6 +27,15 @@ def script_of(text: str) -> str:
     return "\n".join(lines)
 
 
+LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_pages_with_examples_are_found() -> None:
     assert ROOT / "README.md" in PAGES
 

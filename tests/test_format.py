@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import os
 import pickle
 import re
@@ -24,13 +25,15 @@ import pytest
 from nbtasks import config, payload
 from nbtasks import context as contexts
 from nbtasks.outcome import Failure, Outcome, Variable
-from nbtasks.queue import layout, lookup, members, records, recovery
+from nbtasks.queue import cache, layout, lookup, members, records, recovery, schedules
 from nbtasks.queue.check import check
 from nbtasks.queue.claims import Claimer
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import Layout
 from nbtasks.queue.members import Stop
-from nbtasks.queue.tickets import Ticket, until_name
+from nbtasks.queue.recurring import Timetable
+from nbtasks.queue.tickets import Ticket, expiry_name, until_name
+from nbtasks.recurrence import Every
 from nbtasks.spec import NAME, Spec
 from nbtasks.status import ENDED, Status
 from tests.queue.tools import ADD, ENV, claim, end, finish, live_slot, put, started
@@ -68,11 +71,12 @@ def table() -> dict[str, list[str]]:
 
 
 GRAMMAR = {
+    "RUN": layout.ID.pattern,
     "ID": layout.ID.pattern, "PARENT": layout.ID.pattern, "CHILD": layout.ID.pattern, "D": r"[1-9]\d*", "P": r"\d",
     "TICKET": rf"{layout.ID.pattern}\.[1-9]\d*\.\d+\.\d+", "EPOCHMS": r"\d+", "LANE": NAME.pattern,
     "ENV": layout.TAG.pattern, "NEED": r"(?:f|c|x[0-9a-z]+)", "STATUS": "(?:succeeded|failed|cancelled)",
     "WORKER": r"w-[0-9a-z-]+", "SLOT": r"[siw]-[0-9a-z-]+", "HASH": "[0-9a-f]{64}", "BOOT": r"[0-9a-z]+",
-    "NAME": r"[0-9a-z-]+", "PLACE": "(?:workers|flush|clients|watch)",
+    "SCHEDULE": NAME.pattern, "FATE": f"(?:{'|'.join(schedules.FATES)})", "NAME": r"[0-9a-z-]+", "KEY": "[0-9a-f]{32}", "N": r"[1-9]\d*", "PLACE": "(?:workers|flush|clients|watch)",
 }  # fmt: skip
 
 
@@ -100,6 +104,8 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
     made = {
         **{f"tasks/20261120-2206/11/ID.D.{kind}": q.file(SAMPLE, 3, kind) for kind in kinds},
         "tasks/20261120-2206/11/ID.call": q.call(SAMPLE),
+        **{f"tasks/20261120-2206/11/ID.{kind}": q.spread(SAMPLE, kind) for kind in (layout.PLAN, layout.ITEMS)},
+        "groups/NAME/RUN/ID": f"{q.group_folder('nightly')}/{SAMPLE}/{SAMPLE}",
         "waiting/parents/TICKET": f"{q.parents}/{ticket}",
         "waiting/until/EPOCHMS-TICKET": f"{q.until}/{until_name(1.5e9, ticket)}",
         "queued/LANE@ENV@NEED/P/20261120-2206/11/TICKET": f"{q.queued_folder(line, 5, SAMPLE)}/{ticket}",
@@ -107,6 +113,13 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
         "ended/20261120-2206/11/TICKET.STATUS": f"{q.ended_folder(SAMPLE)}/{ticket}.failed",
         "edges/PARENT/CHILD": f"{q.edges_folder(SAMPLE)}/{SAMPLE}",
         "cancel/ID": q.cancel_file(SAMPLE),
+        "cells/KEY/ID": f"{q.cell_folder('0' * 32)}/{SAMPLE}",
+        "cache/KEY/N": f"{q.cache_folder('0' * 32)}/12",
+        "expires/EPOCHMS-ID": f"{q.expires}/{expiry_name(1.5e9, SAMPLE)}",
+        "recurring/SCHEDULE.json": q.schedule("nightly_2"),
+        "recurring/lock": q.schedules_lock(),
+        "recurring/SCHEDULE/ID.call": q.schedule_call("nightly", SAMPLE),
+        "recurring/SCHEDULE/ID.FATE": f"{q.schedule_folder('nightly')}/{SAMPLE}.made",
         "workers/WORKER/identity": q.identity("w-1"),
         "workers/WORKER/lock": q.lock("w-1"),
         "workers/auto/LANE@ENV.lock": q.auto_lock(place),
@@ -114,6 +127,8 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
         "slots/SLOT/identity": q.identity("s-1"),
         "slots/SLOT/log": f"{q.slot_folder('s-1')}/log",
         "slots/SLOT/stop": q.stop("s-1"),
+        "slots/SLOT/usage": q.usage("s-1"),
+        "slots/SLOT/full": q.full("s-1"),
         "bells/BOOT/LANE@ENV/NAME": f"{q.bells_of('b1', place)}/s-1",
         "bells/BOOT/LANE@ENV/idle/NAME": f"{q.bells_of('b1', place)}/idle/s-1",
         "bells/BOOT/PLACE/NAME": f"{q.bells_of('b1', 'clients')}/c-1",
@@ -124,7 +139,7 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
     }
     for shown, path in made.items():
         assert as_regex(shown).fullmatch(path.removeprefix("/q/")), (shown, path)
-    reserved = {"cache/", "groups/", "needs/", "recurring/", "damaged/", "tasks/20261120-2206/11/"}
+    reserved = {"needs/", "damaged/", "tasks/20261120-2206/11/"}
     assert set(tree()) == set(made) | reserved
 
 
@@ -135,6 +150,8 @@ def test_the_grammars() -> None:
     assert rows["ENV"] == [layout.TAG.pattern]
     assert rows["TICKET"] == ["ID.D.F.L"]
     assert set(rows["STATUS"]) == {str(status) for status in ENDED}
+    assert rows["SCHEDULE"] == [NAME.pattern]
+    assert rows["FATE"] == list(schedules.FATES)
     assert rows["NEED"] == ["f", "c", "x"]
     assert rows["WORKER, SLOT"] == ["w-…", "s-…", "i-…"]
 
@@ -169,6 +186,8 @@ def a_busy_queue(root: Path) -> Queue:
     big = Spec(id=queue.new_id(), name="big", env=ENV)
     queue.put(big, [ADD[0], payload.dump("arguments", ((np.arange(200_000),), {}))])
     end(queue, done)
+    queue.disk.create(f"{queue.layout.cell_folder('0' * 32)}/{done.id}", [])
+    cache.find(queue, "0" * 32, math.inf).claim(queue, done.id)
     finish(queue, failing, claim(queue), Status.FAILED)
     queue.cancel(dropped.id)
     running = claim(queue)
@@ -179,7 +198,20 @@ def a_busy_queue(root: Path) -> Queue:
     live_slot(queue, "w-1")
     live_slot(queue, "s-1", worker="w-1")
     members.request_stop(queue, "s-1", Stop(str(running), "cancel"))
+    members.note_usage(queue, "s-1", members.Usage(ticket=str(running), memory=1 << 20, peak=1 << 21, cpu=0.5))
+    members.note_full(queue, "s-1", 4096)
     recovery.mark_flushed(queue, time.time())
+    put(queue, expires=time.time() + 60)
+    for kind in (layout.PLAN, layout.ITEMS):
+        queue.disk.create(queue.layout.spread(str(running).partition(".")[0], kind), [b"[]"])
+    queue.disk.create(f"{queue.layout.group_folder('weekly')}/{queue.new_id()}/{queue.new_id()}", [])
+    spec = Spec(id=queue.new_id(), name="nightly", env=ENV, schedule="nightly")
+    every = Every(seconds=60.0, start=time.time())
+    entry = schedules.Entry(
+        name="nightly", recurrence=every, tz="UTC", call=spec.id, registered=1.5e9, since=time.time() - 90
+    )
+    schedules.register(queue, entry, spec, ADD)
+    Timetable(queue).look()
     Path(queue.layout.paused).touch()
     return queue
 
@@ -367,3 +399,14 @@ def test_what_was_queued_in_an_old_queue_runs(old: Queue) -> None:
     assert waits == ((7, 1), {})
     assert old.cancel(old_task(old, "later").id)
     assert old.retry(old_task(old, "failed").id).delivery == 2
+
+
+def test_the_id_of_a_moment_can_be_made_from_the_page_alone() -> None:
+    # "the lowest 13 digits, the lowest first, of the SHA-256 of SCHEDULE, a line break and M, … to the base 36"
+    moment = 1_795_212_371_482_913
+    number = int(hashlib.sha256(f"nightly\n{moment}".encode()).hexdigest(), 16)
+    digits = ""
+    for _ in range(13):
+        number, digit = divmod(number, 36)
+        digits += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
+    assert schedules.id_of("nightly", moment / 1e6) == f"20261120-220611-482913-{digits}"

@@ -44,3 +44,58 @@ def test_background_cells(executed: dict[str, str]) -> None:
     assert "done before it failed: [12.5, 8.0]" in text
     assert "fit the network is succeeded" in text, "asked from another kernel"
     assert not re.search(r"\(\.\) |\(o\) ", text.partition("status     time")[0]), "no card is left in mid-air"
+
+
+@pytest.mark.timeout(300)
+def test_results_errors_and_coming_back(executed: dict[str, str]) -> None:
+    text = executed["02-results-errors-and-coming-back"]
+    assert re.search(r"waited .* for best_alpha from \w+\nbest alpha 0\.0661, R² 0\.365", text), "a pending name"
+    assert "value: 0.519" in text
+    assert "cell [6], line 6" in text
+    assert "measured before: [27.1, 24.8]\nin the notebook: False" in text
+    assert "where it failed, text is '31,2'" in text, "the debugger would stand in the frame that failed"
+    assert "answered at attempt 3" in text
+    assert re.search(r"cancelled; the best of \d+ models:\nR² 0\.\d+ with depth", text), "what there was came back"
+    assert "failed | killed by signal 9 (SIGKILL)\nlast line: step 3000" in text
+    assert text.count("3 succeeded, 1 failed") == 1
+    assert " 80 trees: R² 0.228\n -1 trees: InvalidParameterError" in text
+    assert "its best alpha: 0.0661" in text, "asked from another kernel"
+    assert not re.search(r"\(\.\) |\(o\) ", text), "no card is left in mid-air"
+
+
+@pytest.mark.timeout(300)
+def test_notebooks_as_tasks(executed: dict[str, str]) -> None:
+    text = executed["04-notebooks-as-tasks"]
+    assert "{'r2': 0.473, 'rows': 442, 'path': './predictions-0.1.csv'}" in text
+    assert re.search(r"6 cells in [\d.]+ s, the last one \(Hand over\): steps/report-\w+\.ipynb", text)
+    assert "alpha  1.0: R² 0.403\nalpha 10.0: R² 0.118" in text
+    assert "refused: report.ipynb has no parameter 'alhpa'; did you mean 'alpha'?" in text
+    assert "refused: the parameter alpha cannot be 'strong' (str), the notebook has 1.0 (float): give a number" in text
+    assert "cell 6 of 6 (Hand over) failed; the notebook so far: runs/broken.ipynb" in text
+    assert re.search(r"'r2': 0.447.*\nGoing on from cell 6: those before it are as they were in", text)
+    assert re.search(r"alpha 0\.00\d: R² 0.475, \d{3} kB of page", text)
+
+
+@pytest.mark.timeout(300)
+def test_schedules(executed: dict[str, str]) -> None:
+    text = executed["05-schedules-and-cache"]
+    assert "✓ ✕ | paused: True" in text, "some days were good, and then one was not"
+    assert re.search(r"the first: 0\.[5-9]\d\nday \d+: the model is right in \d+% only", text)
+    assert "which ran every 1s: same name, the code of now." in text
+    assert "03:00 Europe/Berlin\n03:00 Europe/Berlin" in text
+    assert "refused: cron line '0 25 * * *' cannot be: '25' is no hour (0 to 23)" in text
+    assert re.search(r"summary +every 6h .*✓", text), "a cell recurs, too"
+    assert "waiting | 1797" in text
+
+
+@pytest.mark.timeout(300)
+def test_pipelines(executed: dict[str, str]) -> None:
+    text = executed["03-pipelines"]
+    assert re.search(r"\(v\) pipeline classifiers  succeeded  \d+ tasks", text), "the graph of the saved file is final"
+    assert re.search(r"\(v\) +score wine +\w+ +succeeded .*<- clean wine, models for wine", text)
+    assert re.search(r"wine +13\.0 .* 0\.9\d+ ", text)
+    assert "<Pipeline classifiers succeeded: " in text
+    assert "it raised: [Errno 2] No such file or directory: 'prices.csv'" in text
+    assert "<Pipeline prices failed: 2 succeeded, 2 failed>" in text
+    assert re.search(r"1 +12\.28 +9\.0", text), "the retry brought what was missing"
+    assert re.search(r"✓\S* +join +\w+ +succeeded", text), "asked from a terminal"

@@ -349,7 +349,7 @@ def test_errors_of_ours_keep_their_facts() -> None:
     assert (str(error), error.parent, error.remote_traceback) == ("it failed", "k7q2", "text")
 
 
-# The notebook's names (U7).
+# The notebook's names.
 
 NOTEBOOK = """
     import enum, functools, sys

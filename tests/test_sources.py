@@ -1,4 +1,4 @@
-"""The project's modules as they were at submit: in the slot they are true modules, and no later edit is seen (U6)."""
+"""The project's modules as they were at submit: in the slot they are true modules, and no later edit is seen."""
 
 from __future__ import annotations
 

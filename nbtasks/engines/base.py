@@ -16,7 +16,7 @@ from nbtasks import payload, processes, run
 from nbtasks.errors import FrameError, PayloadError, UpstreamFailed
 from nbtasks.frames import Frame, Part
 from nbtasks.outcome import Failure, Outcome
-from nbtasks.queue import records
+from nbtasks.queue import expiring, members, records
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS, STARTED
 from nbtasks.queue.members import Stop
@@ -27,6 +27,7 @@ from nbtasks.status import Status
 
 _SMALL_BLOB, _MANY_BLOBS = 1 << 20, 64
 _FULL_PAUSE, _FULL_LOOK, _SAY_FULL = 2.0, 0.1, 300.0  # seconds between tries, looks for a cancel, and lines in the log
+_SHORT = 0.05  # seconds; what took less had no time to start processes
 
 
 class Sink(Protocol):
@@ -75,6 +76,8 @@ class QueueValues:
         frame = records.read_outcome_frame(self.queue, record.ticket)
         if part := frame.parts.get("cell"):
             return payload.load(part)[0]
+        if part := frame.parts.get("items"):
+            return [self.value(item) for item in payload.load(part)]
         return payload.load(frame.parts["value"])
 
     def blob(self, hash: str) -> bytes:
@@ -87,6 +90,13 @@ class QueueValues:
             if len(data) < _SMALL_BLOB:
                 self._small[hash] = data
         return data
+
+    def earlier(self, ticket: Ticket) -> Frame | None:
+        """The outcome of the delivery before that of `ticket`; None when there is none, or none that can be trusted."""
+        try:
+            return records.read_outcome_frame(self.queue, ticket._replace(delivery=ticket.delivery - 1))
+        except (OSError, PayloadError):
+            return None
 
 
 class Delivery:
@@ -101,6 +111,8 @@ class Delivery:
         self.stopped: Stop | None = None
         self.is_worn = False  # a task has spoiled the sink: no other should run here
         self._said_full = -_SAY_FULL
+        self._is_full = False
+        self._children_cpu = 0.0
 
     def deliver(self, ticket: Ticket) -> Spec:
         """Run the task of a claimed ticket and commit its outcome; its spec."""
@@ -110,10 +122,14 @@ class Delivery:
             spec = records.decode_spec(call.body)
         except (OSError, FrameError, PayloadError) as error:
             return self._refuse(ticket, error)
+        if expiring.is_over(spec, ticket):
+            self._commit(spec, ticket, *expiring.ended(ticket, self.slot))
+            return spec
         self.say(f"Executing {spec.name}[{spec.short}]")
         if spec.timeout is not None:
             self.queue.ring_workers(f"deadline {self.slot}")
         self._commit(spec, ticket, *self._run(spec, ticket, call))
+        self._has_room()
         return spec
 
     def _run(self, spec: Spec, ticket: Ticket, call: Frame) -> Ended:
@@ -135,7 +151,7 @@ class Delivery:
             progress = self.sink.end()
         except OSError:  # its code closed our descriptors: a log cut short must not cost the outcome
             self.is_worn = True
-        return Ended(self._complete(ended.outcome, progress, time.process_time() - cpu), ended.parts)
+        return Ended(self._complete(ended.outcome, ticket, progress, time.process_time() - cpu), ended.parts)
 
     def _not_run(self, ticket: Ticket, status: Status, reason: str, kind: str = "") -> Ended:
         now = time.time()
@@ -158,11 +174,11 @@ class Delivery:
             return self._wait_for_room(spec, ticket, 0)
         return self.sink.emit(kind, data)
 
-    def _complete(self, outcome: Outcome, progress: dict[str, Any] | None, cpu: float) -> Outcome:
-        facts: dict[str, Any] = {
-            "slot": self.slot, "host": processes.host_name(), "progress": progress, "cpu": cpu,
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }  # fmt: skip
+    def _complete(
+        self, outcome: Outcome, ticket: Ticket, progress: dict[str, Any] | None, cpu: float
+    ) -> Outcome:  # fmt: skip
+        facts: dict[str, Any] = {"slot": self.slot, "host": processes.host_name(), "progress": progress}
+        facts["cpu"], facts["peak_memory"] = self._usage(ticket, outcome.seconds, cpu)
         stop = self.stopped
         if outcome.status is Status.CANCELLED and stop is not None:
             facts["reason"] = stop.reason
@@ -171,7 +187,19 @@ class Delivery:
                 facts |= {"status": Status.FAILED, "kind": "timed out", "failure": failure}
         return msgspec.structs.replace(outcome, **facts)
 
-    # Finished work is never thrown away at the last step (U3).
+    def _usage(self, ticket: Ticket, took: float, cpu: float) -> tuple[float, int]:
+        """Processor seconds and peak memory (bytes) of the task with its child processes."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if took >= _SHORT:
+            children = resource.getrusage(resource.RUSAGE_CHILDREN)  # those that were waited for; the largest of them
+            total = children.ru_utime + children.ru_stime
+            cpu, self._children_cpu = cpu + total - self._children_cpu, total
+            peak = max(peak, children.ru_maxrss)
+        # All together, as long as it was long enough for somebody to look.
+        seen = members.find_usage(self.queue, self.slot, str(ticket)) if took >= 1.0 else None
+        return (max(cpu, seen.cpu), max(peak * 1024, seen.peak)) if seen is not None else (cpu, peak * 1024)
+
+    # Finished work is never thrown away at the last step.
 
     def _commit(self, spec: Spec, ticket: Ticket, outcome: Outcome, parts: list[Part]) -> None:
         while True:
@@ -198,6 +226,7 @@ class Delivery:
         while True:
             try:
                 action()
+                self._has_room()
                 return True
             except OSError as error:
                 if error.errno not in run.FULL:
@@ -211,12 +240,19 @@ class Delivery:
         if now - self._said_full > _SAY_FULL:
             self._said_full = now
             self.say(self._disk_full(spec, needed))
+        self._is_full = True
+        members.note_full(self.queue, self.slot, needed)
         self.queue.ring_workers(f"over {self.slot}")  # no time limit must kill it now
         while time.monotonic() - now < _FULL_PAUSE:
             if self.find_stop(ticket) is not None:
                 return False
             time.sleep(_FULL_LOOK)
         return True
+
+    def _has_room(self) -> None:
+        if self._is_full:
+            self._is_full = False
+            self.queue.disk.remove(self.queue.layout.full(self.slot))
 
     def _disk_full(self, spec: Spec, needed: int) -> str:
         free = shutil.disk_usage(self.queue.root).free

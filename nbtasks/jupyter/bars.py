@@ -13,14 +13,21 @@ _BARS = 6
 
 
 def bars_of(progress: Mapping[str, Any] | None, *, live: bool = True) -> tuple[Bar, ...]:
-    """The bars worth showing, outermost first: the open ones, or when all are closed the last.
+    """The bars worth showing, outermost first: the open ones; when all are closed, those that did not get to their end.
+
+    (An exception closes the bars that it goes through.) When all did, the last one.
 
     Not `live`: without rate and time left, which ended with the task.
     """
     found = progress.get("bars") if isinstance(progress, Mapping) else None
     states = [state for state in found if isinstance(state, Mapping)] if isinstance(found, list) else []
-    shown = [state for state in states if not state.get("closed")] or states[-1:]
+    shown = [state for state in states if not state.get("closed")] or list(filter(_is_cut_short, states)) or states[-1:]
     return tuple(_bar(state, live) for state in shown[:_BARS])
+
+
+def _is_cut_short(state: Mapping[str, Any]) -> bool:
+    done, total = _finite(state.get("n")), _finite(state.get("total"))
+    return done is not None and total is not None and done < total
 
 
 def message_of(progress: Mapping[str, Any] | None) -> str:

@@ -17,7 +17,9 @@ from typing import Any
 from nbtasks import ends, payload
 from nbtasks.errors import PayloadError
 from nbtasks.hooks import Told
-from nbtasks.outcome import Variable
+from nbtasks.jupyter.ansi import one_line
+from nbtasks.jupyter.words import size
+from nbtasks.outcome import Outcome, Variable
 from nbtasks.previews import size_of
 from nbtasks.queue import records
 from nbtasks.queue.directory import Queue
@@ -48,6 +50,10 @@ class Seen:
             return "it was changed in the notebook meanwhile"
         return ""
 
+    def is_same(self, value: object) -> bool:
+        """Whether `value` is that very object, whatever was changed in it."""
+        return id(value) == self.address and (self.ref is None or self.ref() is value)
+
 
 def see(value: object, digest: str | None = None) -> Seen:
     """Take note of `value`, so that it can be told later whether it is still the same."""
@@ -66,6 +72,14 @@ def digest_of(value: object) -> str | None:
         return None
 
 
+def prints_of(value: object) -> tuple[str | None, str]:
+    """The digest of `value` in this process, and the one that is the same in every process ("" when there is none)."""
+    try:
+        return (None, "") if size_of(value) > COMPARED else payload.digest_and_fingerprint(value)
+    except (PayloadError, RecursionError):
+        return None, ""
+
+
 @dataclass
 class Owed:
     """A task of this kernel, and what the notebook looked like when it was submitted."""
@@ -75,9 +89,13 @@ class Owed:
     names: dict[str, Seen]  # all names of the notebook, digested those that the cell reads or assigns
     inputs: frozenset[str]
     brings: frozenset[str]  # the names that it may bring: what it assigns, and its inputs
+    pending: frozenset[str] = frozenset()  # those for which a cell that reads them has to wait
     settled: Place | None = None  # the end that was dealt with
     kept: dict[str, str] = field(default_factory=dict)  # names that were not bound, and why
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # sentences that stay, whatever becomes of it
+    missing: dict[str, str] = field(default_factory=dict)  # pending names that did not come, and why
+    told: set[str] = field(default_factory=set)  # those of them that a cell was told about
 
 
 class Binder:
@@ -89,6 +107,7 @@ class Binder:
         self.on_bound = on_bound
         self._owed: dict[str, Owed] = {}
         self._unsuccessful: dict[str, Owed] = {}  # may be retried
+        self._short: dict[str, Owed] = {}  # have succeeded and did not bring all
         self._told: dict[str, Owed] = {}  # also those that are settled: their cards may be shown again
         self._last: dict[str, tuple[str, Seen]] = {}  # which task bound a name last, and to what
 
@@ -102,7 +121,45 @@ class Binder:
         None: the task is not of this kernel, and brings nothing back here.
         """
         owed = self._told.get(id)
-        return (owed.kept, owed.notes) if owed else None
+        return (owed.kept, [*owed.remarks, *owed.notes]) if owed else None
+
+    def find(self, id: str) -> Owed | None:
+        """What is known of a task of this kernel, also when it has ended."""
+        return self._told.get(id)
+
+    def pending(self) -> dict[str, Owed]:
+        """The names that live tasks will bring, and of several tasks the one that was submitted last.
+
+        A name that the notebook has set since is none: what the task brings will not take its place.
+        """
+        found: dict[str, Owed] = {}
+        for id in sorted(self._owed):
+            owed = self._owed[id]
+            found |= {name: owed for name in owed.pending if self._is_awaited(owed, name)}
+        return found
+
+    def missing(self) -> dict[str, Owed]:
+        """The names that an ended task of this kernel was to bring and did not, unless they were set since."""
+        found: dict[str, Owed] = {}
+        for id in sorted(self._unsuccessful.keys() | self._short.keys()):
+            owed = self._unsuccessful.get(id) or self._short[id]
+            found |= {name: owed for name in owed.missing.keys() - owed.told if self._is_awaited(owed, name)}
+        return found
+
+    def _is_awaited(self, owed: Owed, name: str) -> bool:
+        current = self.namespace.get(name, _ABSENT)
+        if current is _ABSENT:
+            return True
+        by, bound = self._last.get(name, ("", None))
+        if bound is not None and bound.is_same(current):
+            return by < owed.spec.id
+        seen = owed.names.get(name)
+        return seen is not None and seen.is_same(current)
+
+    def brought_by(self, name: str) -> str:
+        """The id of the task that brought what `name` holds; "" when it was set otherwise."""
+        by, bound = self._last.get(name, ("", None))
+        return by if bound is not None and bound.is_same(self.namespace.get(name, _ABSENT)) else ""
 
     def bind_ended(self, *_: object) -> None:
         """Bind what has ended since the last call. Does nothing in threads; never raises."""
@@ -129,8 +186,9 @@ class Binder:
 
     def _settle(self, owed: Owed, place: Place) -> None:
         owed.settled = place
-        owed.kept, owed.notes = {}, []
+        owed.kept, owed.notes, owed.told = {}, [], set()
         outcome = records.find_outcome(owed.queue, place.ticket)
+        owed.missing = _missing(owed, place.status, outcome)
         if outcome is None and place.status is Status.SUCCEEDED:
             owed.notes = ["its outcome cannot be read: `nbtasks doctor` says why"]
         elif outcome is not None and place.status in _BRING:
@@ -138,13 +196,16 @@ class Binder:
                 values = ends.variables_in(records.read_outcome_frame(owed.queue, place.ticket))
             except (PayloadError, MemoryError) as error:
                 owed.notes = [f"nothing was bound, because it cannot be loaded here: {error or 'out of memory'}"]
+                owed.missing = dict.fromkeys(owed.pending, f"{owed.spec.short}, but cannot be loaded here")
             else:
                 self._bind(owed, outcome.variables, values)
         del self._owed[owed.spec.id]
-        if place.status is Status.SUCCEEDED:
-            owed.names = {}
-        else:
+        if place.status is not Status.SUCCEEDED:
             self._unsuccessful[owed.spec.id] = owed
+        elif owed.missing:
+            self._short[owed.spec.id] = owed
+        else:
+            owed.names = {}
         if owed.kept or owed.notes:
             self.on_bound(owed.spec.id)
 
@@ -182,6 +243,29 @@ class Binder:
         if variable.changed and name in owed.inputs and seen.digest is None:
             return "it is too large to tell whether the notebook changed it meanwhile"
         return seen.difference(current)
+
+
+def _missing(owed: Owed, status: Status, outcome: Outcome | None) -> dict[str, str]:
+    """The pending names that do not come, and what to say of the task: "k7q2, which failed (ValueError: …)"."""
+    short = owed.spec.short
+    came = {one.name: one for one in outcome.variables} if outcome is not None else {}
+    if status is Status.FAILED:
+        failure = outcome.failure if outcome is not None else None
+        why = f"{failure.type}: {failure.message}" if failure is not None else outcome.reason if outcome else ""
+        return dict.fromkeys(
+            owed.pending, f"{short}, which failed ({one_line(why, 120)})" if why else f"{short}, which failed"
+        )
+    if status is Status.CANCELLED:
+        there = {name for name, one in came.items() if one.bind and not one.left_out}
+        return dict.fromkeys(owed.pending - there, f"{short}, which was cancelled")
+    found = {name: one for name, one in came.items() if name in owed.pending and (one.left_out or not one.bind)}
+    return {name: f"{short}, {_where_it_is(one)}" for name, one in found.items()}
+
+
+def _where_it_is(variable: Variable) -> str:
+    if variable.left_out:
+        return f"which left it out because {variable.left_out.removeprefix('because ')}"
+    return f"which keeps it in task.vars, because it is large ({size(variable.size)})"
 
 
 def _still_old(namespace: Mapping[str, Any], name: str) -> list[str]:

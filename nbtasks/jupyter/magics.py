@@ -1,87 +1,34 @@
-"""The magics ``%%background``, ``%tasks``, ``%task`` and ``%wait``."""
+"""The magics ``%%background``, ``%background``, ``%tasks``, ``%task`` and ``%wait``."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import psutil
-from IPython.core.error import UsageError
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from IPython.display import display
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from nbtasks import api, config
-from nbtasks.errors import NbtasksError, OptionError
-from nbtasks.handle import Task
-from nbtasks.jupyter import render
-from nbtasks.jupyter.binding import Binder
-from nbtasks.jupyter.lines import CELL, Parser, cell_options
+from nbtasks.errors import OptionError
+from nbtasks.jupyter import asked, dashboard, remembered
+from nbtasks.jupyter.again import Again, Origin, Verdict
+from nbtasks.jupyter.asked import TASK, TASKS, WAIT, CellOptions
+from nbtasks.jupyter.binding import Binder, Owed
+from nbtasks.jupyter.completing import completer
+from nbtasks.jupyter.dashboard_filters import Filters, statuses_of
+from nbtasks.jupyter.handles import find_task
+from nbtasks.jupyter.lines import Parser
 from nbtasks.jupyter.live import Live, sender
-from nbtasks.jupyter.sending import Origin, submit_cell
+from nbtasks.jupyter.pending import Pending
+from nbtasks.jupyter.sending import Draft, draft, no_python, recur, submit
+from nbtasks.jupyter.sentences import Sentence, plainly, shown_as
+from nbtasks.jupyter.transforming import Transformer
+from nbtasks.jupyter.verbs import Verbs
+from nbtasks.queue.cache import Taken
 from nbtasks.queue.directory import Queue
+from nbtasks.queue.records import Record
 from nbtasks.spec import seconds
-from nbtasks.status import Status
-
-
-def _plainly(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Errors of ours are shown as one sentence: a traceback through our own code helps nobody."""
-
-    @wraps(magic)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True  # also above an exception that a task raised
-        try:
-            return magic(*args, **kwargs)
-        except (OptionError, LookupError) as error:
-            if not isinstance(error, NbtasksError):
-                raise
-            raise UsageError(str(error)) from None
-        except NbtasksError as error:
-            _shown_as(error, f"{type(error).__name__}: {error}")
-            raise
-
-    return run
-
-
-Raised = TypeVar("Raised", bound=BaseException)
-
-
-def _shown_as(error: Raised, text: str) -> Raised:
-    """`error`, which IPython then shows as `text` instead of its traceback."""
-    error._render_traceback_ = partial(str.splitlines, text)  # type: ignore[attr-defined]
-    return error
-
-
-def _tasks_parser() -> Parser:
-    parser = Parser("%tasks", "List tasks, the newest first.")
-    parser.add_argument("status", nargs="*", metavar="STATUS", help="only these: " + ", ".join(Status))
-    parser.add_argument("-a", "--all", action="store_true", help="without limit")
-    parser.add_argument("-l", "--lane", help="only tasks of this lane")
-    parser.add_argument("-n", "--name", help="only tasks of this name")
-    return parser
-
-
-def _task_parser() -> Parser:
-    parser = Parser("%task", "Show a task, or do something about it.")
-    parser.add_argument(
-        "id", metavar="ID", help="the name of a handle, or any unique part (3 characters or more) of an id"
-    )
-    parser.add_argument(
-        "verb", nargs="?", default="show", metavar="VERB", help="show, logs, result, vars, cancel, retry"
-    )
-    return parser
-
-
-def _wait_parser() -> Parser:
-    parser = Parser("%wait", "Wait until tasks have ended, and bind what they brought back.")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="ids or handles (default: all of this notebook that live)")
-    parser.add_argument("--timeout", metavar="TIME", help="give up after 90, 10m, 2h")
-    return parser
-
-
-TASKS, TASK, WAIT = _tasks_parser(), _task_parser(), _wait_parser()
 
 
 @magics_class
@@ -94,7 +41,28 @@ class TaskMagics(Magics):
         super().__init__(shell)
         self.binder = Binder(shell.user_ns, self._on_bound)
         self.live = Live(sender(shell), self.binder.said)
+        self.again = Again(self.binder)
+        self.verbs = Verbs(shell, self.live, self.binder, self._parent)
+        self.pending = Pending(self.binder, lambda: Sentence(can_change=sender(shell) is not None))
+        self._transformer = Transformer(shell)
+        self._completer = completer(lambda: self.binder.namespace)
         self._kernel_start = psutil.Process().create_time()
+
+    def load(self) -> None:
+        """Look at every cell before it runs, and complete our lines."""
+        self.shell.input_transformers_cleanup.append(self._transformer)
+        self.shell.ast_transformers.append(self.pending)
+        self.shell.Completer.custom_matchers.append(self._completer)
+
+    def unload(self) -> None:
+        """Leave the cells alone."""
+        for listed, ours in (
+            (self.shell.input_transformers_cleanup, self._transformer),
+            (self.shell.ast_transformers, self.pending),
+            (self.shell.Completer.custom_matchers, self._completer),
+        ):
+            if ours in listed:
+                listed.remove(ours)
 
     def _on_bound(self, id: str) -> None:
         self.live.update(id)
@@ -102,6 +70,8 @@ class TaskMagics(Magics):
     def begin_cell(self, *_: object) -> None:
         """A cell begins: what has ended is bound, and updates of cards go under its header."""
         self.live.cell = self._parent()
+        self.again.begin_cell()
+        self.pending.armed = True
         self.binder.bind_ended()
 
     def catch_up(self, *_: object) -> None:
@@ -109,119 +79,127 @@ class TaskMagics(Magics):
         self.binder.bind_ended()
         self.live.catch_up()
 
+    def end_cell(self, *_: object) -> None:
+        """A cell has ended."""
+        self.pending.armed = False
+        self.catch_up()
+
     @cell_magic
-    @_plainly
+    @plainly
     def background(self, line: str, cell: str) -> None:
         """Run the cell in the background."""
-        options = cell_options(line)
+        __tracebackhide__ = True
+        options = asked.cell_options(line)
         if not cell.strip():
             raise OptionError("%%background: the cell is empty")
-        queue = Queue.open()
-        owed = submit_cell(queue, cell, options, self.shell.user_ns, self._origin())
+        self._run("%%background", cell, options)
+
+    @line_magic("background")  # type: ignore[arg-type]  # it wants a function without a name of its own
+    @no_var_expand  # braces in it are Python's
+    @plainly
+    def background_line(self, line: str) -> None:
+        """Run the rest of the line in the background."""
+        __tracebackhide__ = True
+        options, statement = asked.line_options(line)
+        if not statement:
+            raise OptionError("%background: there is nothing to run; %background --help says how it is used")
+        self._run("%background", statement, options)
+
+    def _run(self, magic: str, source: str, options: CellOptions) -> None:
+        __tracebackhide__ = True
+        pending = self.binder.pending() if config.settings().pending == "wait" else {}
+        origin = self._origin(source if magic == "%background" else "")
+        try:
+            made = draft(Queue.open(), source, options, self.shell.user_ns, origin, pending)
+        except SyntaxError as error:
+            raise no_python(error, magic) from None
+        if options.every or options.cron:
+            schedule = recur(made, self.shell.user_ns)
+            if options.handle:
+                self.shell.user_ns[options.handle] = schedule
+            return
+        owed = self._owed(made)
+        while owed is None:  # another submitter of the same was faster: what it has is taken, or the next one
+            owed = self._owed(made)
+        self.again.note(made.sent, owed.spec.id)
+        self._keep(owed, options)
+
+    def _owed(self, made: Draft) -> Owed | None:
+        """What the notebook is owed for a cell, by a new task or another; None: another submitter took its place."""
+        verdict = remembered.decide(made) if made.asked.cache else None
+        if verdict is None:
+            fresh = made.asked.fresh or made.asked.replace or made.cached is not None
+            verdict = self.again.decide(made.sent, fresh=fresh)
+        if verdict.record is not None:
+            return self._take(made, verdict)
+        try:
+            return self._submit(made, verdict)
+        except Taken:
+            return None
+
+    def _submit(self, made: Draft, verdict: Verdict) -> Owed:
+        for record in verdict.others if made.asked.replace else ():
+            _queue_of(record).cancel(record.id)
+        owed = submit(made, self.shell.user_ns)
+        owed.remarks = [_beside(record, verdict, made.asked.replace) for record in verdict.others]
+        return owed
+
+    def _take(self, made: Draft, verdict: Verdict) -> Owed:
+        """Another task stands for this cell: what it brings is bound as if it had been submitted now."""
+        assert verdict.record is not None
+        owed = made.owed(verdict.record.spec, self.shell.user_ns)
+        owed.remarks = [verdict.remark]
+        return owed
+
+    def _keep(self, owed: Owed, options: CellOptions) -> None:
+        __tracebackhide__ = True
         self.binder.expect(owed)
         task = api.get(owed.spec.id)
         if options.handle:
             self.shell.user_ns[options.handle] = task
-        self._show(task)
+        self.verbs.show(task)
+        self.binder.bind_ended()  # of one that had ended before
+        if options.notify:
+            self.live.notify(task)
         if options.wait or config.settings().wait:
-            self._wait([task], None)
-            self._raise_if_failed(task)
-
-    def _raise_if_failed(self, task: Task[Any]) -> None:
-        """A cell that was waited for fails as a plain one would: Run All, nbclient and papermill stop here."""
-        __tracebackhide__ = True
-        if task.status is Status.FAILED and (error := task.exception()) is not None:
-            said = f"{type(error).__name__}: {error}"
-            raise _shown_as(error, f"{said}\n\nthe card of {task.name} {task.short} has the traceback") from None
+            self.verbs.wait([task], None)
+            self.verbs.raise_if_failed(task)
 
     @line_magic
-    @_plainly
+    @plainly
     def tasks(self, line: str) -> None:
-        """List tasks."""
+        """Show the tasks of the queue."""
         options = TASKS.parse_line(line)
-        for status in options.status:
-            if status not in list(Status):
-                raise OptionError(f"%tasks: {status!r} is no status; there are {', '.join(Status)}")
-        queue = Queue.open()
-        wanted = Status(options.status[0]) if len(options.status) == 1 else None
-        found = queue.records(status=wanted, lane=options.lane, name=options.name)
-        chosen = (record for record in found if not options.status or record.status in options.status)
-        display(render.table(chosen, limit=sys.maxsize - 1 if options.all else 50), raw=True)
+        filters = Filters(
+            statuses=statuses_of(options.status), lane=options.lane, name=options.name, mine=options.mine,
+            all=options.all, notebook=_notebook(self.shell.user_ns),
+        )  # fmt: skip
+        dashboard.show(self.live, Queue.open(), filters, static=options.static)
 
     @line_magic
-    @_plainly
+    @plainly
     def task(self, line: str) -> Any:
         """Show a task, or do something about it."""
+        __tracebackhide__ = True
         options = TASK.parse_line(line)
-        verbs: Mapping[str, Callable[[Task[Any]], Any]] = {
-            "show": self._show, "logs": self._logs, "result": self._result, "vars": self._vars,
-            "cancel": self._cancel, "retry": self._retry,
-        }  # fmt: skip
-        if options.verb not in verbs:
-            raise OptionError(f"%task: {options.verb!r} cannot be done; there are {', '.join(verbs)}")
-        __tracebackhide__ = True
-        return verbs[options.verb](self._find(options.id))
-
-    def _find(self, name: str) -> Task[Any]:
-        """The task that a variable of the notebook holds, else the one with this (part of an) id."""
-        held = self.shell.user_ns.get(name)
-        return held if isinstance(held, Task) else api.get(name)
-
-    def _show(self, task: Task[Any]) -> None:
-        self.live.show(task.queue, task.id, self._parent())
-
-    def _logs(self, task: Task[Any]) -> None:
-        print(task.log, end="")
-
-    def _result(self, task: Task[Any]) -> Any:
-        __tracebackhide__ = True
-        self._wait([task], None)
-        return task.result()
-
-    def _vars(self, task: Task[Any]) -> Any:
-        self._wait([task], None)
-        return dict(task.vars)
-
-    def _cancel(self, task: Task[Any]) -> None:
-        if task.done() or not task.cancel():
-            print(f"{task.name} {task.short} had ended before: {task.status}")
-        self._refresh(task)
-
-    def _retry(self, task: Task[Any]) -> None:
-        self._refresh(task.retry())
-
-    def _refresh(self, task: Task[Any]) -> None:
-        self._show(task)
-        self.live.update(task.id)
+        return self.verbs.do(options.verb, find_task(options.id, self.shell.user_ns), options.path)
 
     @line_magic
-    @_plainly
+    @plainly
     def wait(self, line: str) -> None:
         """Wait until tasks have ended, and bind what they brought back."""
         options = WAIT.parse_line(line)
-        tasks = [self._find(name) for name in options.ids] or None
-        pending = self._wait(tasks, seconds("--timeout", options.timeout))
+        tasks = [find_task(name, self.shell.user_ns) for name in options.ids] or None
+        pending = self.verbs.wait(tasks, seconds("--timeout", options.timeout))
         if pending:
             names = ", ".join(f"{task.name} {task.short} ({task.status})" for task in pending[:5])
             message = f"the time is up; still there: {names}{' …' if len(pending) > 5 else ''}"
-            raise _shown_as(TimeoutError(message), message)
-
-    def _wait(self, tasks: Sequence[Task[Any]] | None, timeout: float | None) -> list[Task[Any]]:
-        """Wait for tasks (default: all of this kernel that live) and show how they ended; those that have not."""
-        try:
-            ended = api.wait(tasks, timeout=timeout)
-        except KeyboardInterrupt as stopped:
-            who = f"{tasks[0].name} {tasks[0].short} goes" if tasks and len(tasks) == 1 else "the tasks go"
-            raise _shown_as(stopped, f"KeyboardInterrupt: only the waiting was stopped; {who} on") from None
-        self.binder.bind_ended()
-        for task in ended.done:
-            self.live.update(task.id)
-        return sorted(ended.not_done, key=lambda task: task.id)
+            raise shown_as(TimeoutError(message), message)
 
     def _parent(self) -> object:
         return getattr(self.shell.display_pub, "parent_header", None)
 
-    def _origin(self) -> Origin:
+    def _origin(self, part: str) -> Origin:
         kernel = getattr(self.shell, "kernel", None)
         message = kernel.get_parent("shell") if kernel is not None else {}
         return Origin(
@@ -229,7 +207,21 @@ class TaskMagics(Magics):
             cell_id=(message.get("metadata") or {}).get("cellId"),
             notebook=_notebook(self.shell.user_ns),
             kernel_start=self._kernel_start,
+            part=part,
         )
+
+
+def _queue_of(record: Record) -> Queue:
+    """The queue of a record."""
+    return Queue.open(record.store.root, create=False)
+
+
+def _beside(record: Record, verdict: Verdict, replaced: bool) -> str:
+    """What to say of another task of the same cell that was found alive."""
+    if replaced:
+        return f"{record.short} of this cell was cancelled for it"
+    hint = f"`%task {record.short} cancel` stops it, `%%background --replace` stops it and runs the cell"
+    return f"{record.short} of this cell runs on, with {verdict.differences[record.id]}: {hint}"
 
 
 def _number(shell: Any) -> int:
@@ -243,7 +235,12 @@ def _notebook(namespace: Mapping[str, Any]) -> str | None:
     return os.path.basename(path) if isinstance(path, str) and path else None
 
 
-TaskMagics.background.__doc__ = CELL.format_help()
-TaskMagics.tasks.__doc__ = TASKS.format_help()
-TaskMagics.task.__doc__ = TASK.format_help()
-TaskMagics.wait.__doc__ = WAIT.format_help()
+def _documented(magic: Callable[..., Any], parser: Parser) -> None:
+    magic.__doc__ = parser.format_help()
+
+
+_documented(TaskMagics.background, asked.CELL)
+_documented(TaskMagics.background_line, asked.LINE)
+_documented(TaskMagics.tasks, TASKS)
+_documented(TaskMagics.task, TASK)
+_documented(TaskMagics.wait, WAIT)

@@ -8,6 +8,7 @@ dropped stands alone. Backgrounds are a thin grey that suits light and dark; qui
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 
 from nbtasks.jupyter import ansi
@@ -15,10 +16,13 @@ from nbtasks.jupyter.shown import MARKS, Bar, Block, Line, Picture, View
 from nbtasks.status import Status
 
 MONO = "font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace);font-size:12px"
+_TEXT = (
+    "overflow-wrap:break-word;font-size:13px;line-height:1.45;"
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit)"
+)
 _CARD = (
     "border:1px solid rgba(128,128,128,0.3);border-left:4px solid {colour};border-radius:4px;padding:7px 12px;"
-    "margin:4px 0;max-width:860px;box-sizing:border-box;overflow-wrap:break-word;font-size:13px;line-height:1.45;"
-    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit)"
+    f"margin:4px 0;max-width:860px;box-sizing:border-box;{_TEXT}"
 )
 _CODE = f"{MONO};background:none;padding:0;color:inherit"
 _QUIET = "opacity:0.72"
@@ -28,6 +32,9 @@ _PRE = (
     "color:inherit;white-space:pre-wrap;overflow-wrap:break-word;overflow:auto;max-height:320px"
 )
 _TRACK = "clear:both;margin-top:3px;height:6px;border-radius:3px;background:rgba(128,128,128,0.22);overflow:hidden"
+
+# Where a card stands in Markdown, a blank line would end it; written as an entity it is none.
+_BLANK = re.compile(r"\n(?=[ \t]*\n)")
 
 
 def escape(text: object, limit: int = 400) -> str:
@@ -51,16 +58,39 @@ def mark(status: Status) -> tuple[str, str]:
 
 def card(view: View) -> str:
     """A whole card; one block on each line, so that a version control system shows what changed."""
+    # The class keeps MathJax away: a log with two dollar signs is no formula.
+    opening = f'<div class="tex2jax_ignore mathjax_ignore" style="{_CARD.format(colour=MARKS[view.status].colour)}">'
+    return "\n".join([opening, _head(view), *_blocks(view), "</div>"])
+
+
+def parts(view: View) -> tuple[str, str]:
+    """Head and body of a card without its frame, for the live strip, which has buttons between them."""
+    opening = f'<div class="tex2jax_ignore mathjax_ignore" style="{_TEXT}">'
+    blocks = "\n".join(_blocks(view))
+    return f"{opening}{_head(view)}</div>", f"{opening}{blocks}</div>" if blocks else ""
+
+
+def plain(sentence: str) -> str:
+    """A sentence that stands alone."""
+    return f'<div style="{_TEXT}">{escape(sentence)}</div>'
+
+
+def tail(block: Block) -> str:
+    """A log that stays at its end while it grows."""
+    look = f"{_TEXT};display:flex;flex-direction:column-reverse;max-height:320px;overflow:auto"
+    return f'<div class="tex2jax_ignore mathjax_ignore" style="{look}">{_block(block)}</div>'
+
+
+def _blocks(view: View) -> list[str]:
+    """What stands below the head."""
     colour = MARKS[view.status].colour
-    blocks = [_head(view), *_error(view, colour), *(_line(line) for line in view.lines)]
+    blocks = [*_error(view, colour), *(_line(line) for line in view.lines)]
     blocks += [_bar(bar, colour) for bar in view.bars]
     blocks += [_block(block) for block in (view.trace, view.log, *map(Block, view.texts)) if block]
-    blocks += [_image(picture) for picture in view.pictures]
+    blocks += [image(picture) for picture in view.pictures]
     blocks += [_line(line) for line in view.after]
     blocks += [f'<div style="{_GAP};font-size:12px;{_QUIET}">{sentence(view.foot)}</div>'] if view.foot else []
-    # The class keeps MathJax away: a log with two dollar signs is no formula.
-    opening = f'<div class="tex2jax_ignore mathjax_ignore" style="{_CARD.format(colour=colour)}">'
-    return "\n".join([opening, *blocks, "</div>"])
+    return blocks
 
 
 def sentence(line: Line) -> str:
@@ -112,14 +142,16 @@ def _bar(bar: Bar, colour: str) -> str:
 
 
 def _block(block: Block) -> str:
-    printed = f'<pre style="{_PRE}">{ansi.to_html(block.text, lines=block.lines)}</pre>'
+    lines = _BLANK.sub("&#10;", ansi.to_html(block.text, lines=block.lines))
+    printed = f'<pre style="{_PRE}">{lines}</pre>'
     if not block.summary:
         return printed
     summary = f'<summary style="cursor:pointer"><span style="{_QUIET}">{escape(block.summary)}</span></summary>'
     return f'<details style="{_GAP}"{" open" if block.open else ""}>{summary}{printed}</details>'
 
 
-def _image(picture: Picture) -> str:
+def image(picture: Picture) -> str:
+    """A picture, no wider than the page."""
     width = f' width="{picture.width}"' if picture.width else ""
     style = "display:block;margin-top:6px;max-width:100%;height:auto;background:#ffffff"
     return f'<img alt="{escape(picture.alt)}" src="{picture.source}"{width} style="{style}">'

@@ -59,7 +59,7 @@ def look(
     images, texts, more = pictures.pictures_of(shown)
     progress = None if task.status is Status.SUCCEEDED else task.progress()
     message = bars.message_of(progress)
-    lines = words.ending(task, pictures.has_result(shown)) + [(Piece(message),)] * bool(message)
+    lines = words.standing(task) + words.ending(task, pictures.has_result(shown)) + [(Piece(message),)] * bool(message)
     after = [*words.variables(task, kept), *((Piece(text),) for text in notes)]
     after += [(Piece(f"{more} "), Piece(f'nbtasks.get("{ref}").outputs', "code"))] if more else []
     early = task.status is not Status.FAILED  # a failure is first of all its traceback

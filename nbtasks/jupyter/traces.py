@@ -12,6 +12,9 @@ from nbtasks.jupyter.words import listed, plural
 _PYTHON = re.compile(r'File "(?P<path>[^"]+)", line \d+')
 _IPYTHON = re.compile(r"^File (?P<path>.+?):\d+(?:, in .*|\(.*)?$")
 _CELL = re.compile(r"^(?:Cell|Input) In ?\[\d*\]")
+_HEADS = ('  File "', "  Cell In[")  # of a frame as Python prints it, in a file and in a cell of the notebook
+_HEAD = re.compile(r'^  (?P<where>File "[^"]+"|Cell In\[\d*\]), (?P<line>line \d+)(?P<rest>.*)$')
+_CARETS = re.compile(r"^ {4,}[~^]+\s*$")
 _INSTALLED = re.compile(r".*[/\\](?:site-packages|dist-packages|[lL]ib[/\\]python3\.\d+t?)[/\\](?P<inside>.+)")
 _FROZEN = re.compile(r"<frozen (?P<inside>[\w.]+)>")
 # What IPython prints above the frames; the card has it already.
@@ -37,6 +40,8 @@ def tidy(text: str, last_line: str = "") -> Trace:
     `last_line` is the exception as text; it is dropped at the end, as the card has it above.
     """
     lines = text.rstrip().split("\n")
+    if "\x1b[" not in text:
+        lines = [_coloured(line) for line in lines]
     plain = [strip(line).rstrip() for line in lines]
     while plain and _BANNER.fullmatch(plain[0]):
         del lines[0], plain[0]
@@ -79,7 +84,7 @@ def _frames(plain: list[str]) -> list[_Frame]:
     """The frames among the lines, each with its lines of code."""
     frames = []
     for index, line in enumerate(plain):
-        python = line.startswith('  File "')
+        python = line.startswith(_HEADS)
         if not (python or line.startswith("File ") or _CELL.match(line)):
             continue
         path = _path_of(line)
@@ -94,7 +99,14 @@ def _frames(plain: list[str]) -> list[_Frame]:
 
 
 def _over(line: str, python: bool) -> bool:
-    return (not line.startswith(" ") or line.startswith('  File "')) if python else not line
+    return (not line.startswith(" ") or line.startswith(_HEADS)) if python else not line
+
+
+def _coloured(line: str) -> str:
+    """A line of Python's own traceback in the colours that IPython has for it."""
+    if head := _HEAD.match(line):
+        return f"  \x1b[36m{head['where']}\x1b[39m, \x1b[32m{head['line']}\x1b[39m{head['rest']}"
+    return f"\x1b[31m{line}\x1b[39m" if _CARETS.match(line) else line
 
 
 def _runs(frames: list[_Frame]) -> list[list[_Frame]]:

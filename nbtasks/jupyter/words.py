@@ -12,6 +12,7 @@ from nbtasks.outcome import Outcome, Variable
 from nbtasks.status import Status
 
 _NAMES = 12  # names in one sentence
+_EARLIER = 3  # attempts before the last one that are told of
 _WORTH_SAYING = 1 << 20  # bytes from which on a size is mentioned
 
 
@@ -77,16 +78,53 @@ def facts(task: Shown, now: float) -> tuple[str, ...]:
     """What stands behind the status on the first line: how long, which attempt, when, and why in short."""
     outcome, status = task.outcome, task.status
     if status is Status.RUNNING:
-        found = [clock(now - task.started) if task.started else "", _attempt(task), task.reason]
+        found = [clock(now - task.started) if task.started else "", _attempt(task), *_usage(task)]
     elif outcome is None:
-        found = [_without_status(task.reason, status)]
+        found = [_without_status(task.reason, status).partition("; ")[0]]
     else:
-        found = [_how_long(outcome), _attempt(task) if outcome.attempt > 1 else "", _peak(outcome)]
+        found = [_how_long(outcome), _attempt(task) if outcome.attempt > 1 else "", _cores(outcome), _peak(outcome)]
         found.append(moment(outcome.ended) if outcome.ended else "")
         if status is Status.SUCCEEDED:
             found.insert(1, task.reason)
-    # The reason of a running task may be its attempt, which is there already.
-    return tuple(dict.fromkeys(text for text in map(one_line, found) if text))
+    return tuple(text for text in map(one_line, found) if text)
+
+
+def _usage(task: Shown) -> list[str]:
+    """What a running task takes of processor and memory, with all its processes."""
+    usage = task.usage
+    if usage is None:
+        return []
+    return ["" if usage.cores is None else _cores_words(usage.cores), size(usage.memory)]
+
+
+def _cores_words(cores: float) -> str:
+    return "idle" if cores < 0.05 else f"{cores:.1f} cores".replace("1.0 cores", "1 core")
+
+
+def _cores(outcome: Outcome) -> str:
+    """How many cores were busy, when it was more than one."""
+    parallel = outcome.seconds > 1 and outcome.cpu > 1.25 * outcome.seconds
+    return _cores_words(outcome.cpu / outcome.seconds) if parallel else ""
+
+
+def standing(task: Shown) -> list[Line]:
+    """The sentences about a task that has not ended: why it is not further, and how earlier attempts ended."""
+    lines: list[Line] = []
+    if task.outcome is None and task.status in (Status.WAITING, Status.QUEUED):
+        lines.append((Piece(task.reason.partition("; ")[2]),))
+    elif task.status is Status.RUNNING:
+        lines.append((Piece(task.reason.removeprefix(_attempt(task)).lstrip(", ")),))
+    lines += map(_earlier, task.earlier[-_EARLIER:])
+    return [line for line in lines if line[0].text]
+
+
+def _earlier(outcome: Outcome) -> Line:
+    failure = outcome.failure
+    if failure is None or outcome.kind:
+        why = outcome.reason or outcome.kind
+    else:
+        why = f"{failure.type.removeprefix('builtins.')}: {failure.message}".removesuffix(": ")
+    return (Piece(f"attempt {outcome.attempt} failed after {duration(outcome.seconds)}: {why}"),)
 
 
 def _without_status(reason: str, status: Status) -> str:
@@ -144,14 +182,14 @@ def death(outcome: Outcome) -> Line:
     if outcome.kind and rest != reason and rest[:1] in ("", ",", ":"):  # the first line has the word already
         reason = rest.lstrip(" ,:")
     said = reason.lower()
-    more = []
+    how = peak = ""
     if outcome.signal is not None and "signal" not in said:
-        more.append(f"killed by signal {outcome.signal}{_signal_name(outcome.signal)}")
+        how = f"killed by signal {outcome.signal}{_signal_name(outcome.signal)}"
     elif outcome.exit_code is not None and outcome.signal is None and "exit" not in said:
-        more.append(f"exit code {outcome.exit_code}")
+        how = f"exit code {outcome.exit_code}"
     if outcome.peak_memory and "peak" not in said and outcome.kind in ("lost", "killed"):
-        more.append(f"peak memory {size(outcome.peak_memory)}")
-    text = ", ".join([*more[:1], reason, *more[1:]] if reason and more else [reason, *more]).strip(", ")
+        peak = f"peak memory {size(outcome.peak_memory)}"
+    text = ", ".join(filter(None, (how, reason, peak)))
     before, oom, after = text.partition("out of memory")
     return (Piece(before), Piece(oom, "strong"), Piece(after)) if oom else (Piece(text),)
 
@@ -207,8 +245,11 @@ def foot(task: Shown, ref: str, now: float) -> Line:
     if not task.status.ended:
         return Piece(f"as of {moment(now)}; "), Piece(f"%task {ref}", "code"), Piece(" shows now")
     if task.status is Status.SUCCEEDED:
-        result = ".result()" if task.spec.kind == "function" else ""
+        result = "" if task.spec.kind == "cell" else ".result()"
         return Piece(f'nbtasks.get("{ref}"){result}', "code"), Piece(" finds it from any kernel")
     if task.outcome is not None and task.outcome.kind == "upstream":
         return (Piece("when the task that it needs is retried, this one runs too"),)
-    return Piece(f"%task {ref} retry", "code"), Piece(" runs it again")
+    again = Piece(f"%task {ref} retry", "code"), Piece(" runs it again")
+    if task.outcome is None or task.outcome.kind or task.outcome.failure is None or task.spec.kind == "notebook":
+        return again
+    return *again, Piece("; "), Piece(f"%task {ref} here", "code"), Piece(" in this kernel, for %debug")

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NoReturn
 
 import msgspec
 
 from nbtasks import config, frames
 from nbtasks.durable import CreateUncertain
-from nbtasks.errors import PayloadError, SubmitUncertain, TaskNotFound
+from nbtasks.errors import OptionError, PayloadError, SubmitUncertain, TaskNotFound
 from nbtasks.frames import Frame, Part
 from nbtasks.outcome import Outcome
-from nbtasks.queue import dependencies, layout, lookup, records
+from nbtasks.queue import dependencies, groups, layout, lookup, records
 from nbtasks.queue.following import Following
 from nbtasks.queue.lookup import Place
 from nbtasks.queue.records import Record
-from nbtasks.queue.tickets import Ticket
+from nbtasks.queue.store import Store
+from nbtasks.queue.tickets import Ticket, expiry_name, until_name
 from nbtasks.spec import Spec
 from nbtasks.status import Status
 
 _LONGEST_DELAY = 3600.0
+Claim = Callable[[Store, str], None]  # takes something for the task of that id, or raises
 
 
 class Queue(Following):
@@ -44,12 +47,14 @@ class Queue(Following):
 
     # Putting in.
 
-    def put(self, spec: Spec, parts: Sequence[Part]) -> Ticket:
+    def put(self, spec: Spec, parts: Sequence[Part], claim: Claim | None = None) -> Ticket:
         """Store a call and its ticket; when this returns, the task survives the death of every process.
 
         Putting the same spec again is harmless. Raises OSError when nothing was stored (FileExistsError: another task
-        has the id), SubmitUncertain when that cannot be told.
+        has the id), SubmitUncertain when that cannot be told. Raises OptionError when it would wait for itself.
+        `claim` is called between the two; what it raises is raised.
         """
+        _refuse_itself(spec)
         body = msgspec.json.encode(spec)
         frame = Frame("call", self.uuid, spec.id, 0, body, {part.name: part for part in parts})
         flush = config.settings().durability == "power" or self.nobody_flushes()
@@ -61,17 +66,36 @@ class Queue(Following):
             if place := lookup.locate(self, spec):  # submitted again, after a SubmitUncertain: once is enough
                 return place.ticket
         ticket = Ticket(spec.id)
-        folder = self.layout.queued_folder(lookup.line_of(spec), spec.priority, spec.id)
         try:
-            if spec.dependencies:
-                dependencies.publish_edges(self, spec)
-                folder = self.layout.parents
-            self.disk.create(f"{folder}/{ticket}", [], flush=flush)
+            if claim is not None:
+                claim(self, spec.id)
+            folder = self._prepare(spec)
+            name = until_name(spec.due, ticket) if folder == self.layout.until and spec.due else str(ticket)
+            self.disk.create(f"{folder}/{name}", [], flush=flush)
         except OSError as error:
             self._take_back_submit(spec, error)
         self.set_going(spec, folder)
+        if spec.expires is not None:
+            self.ring_workers("until")
         self.ask_for_flush()
         return ticket
+
+    def _prepare(self, spec: Spec) -> str:
+        """Note what others have to know of a task before its ticket is there; the folder in which it begins."""
+        if spec.expires is not None:
+            with contextlib.suppress(FileExistsError):
+                self.disk.create(f"{self.layout.expires}/{expiry_name(spec.expires, spec.id)}", [])
+        if spec.group:
+            groups.join(self, spec.group, spec.id)
+        if spec.dependencies:
+            dependencies.publish_edges(self, spec.id, spec.dependencies)
+        if spec.due is not None and spec.due > time.time():
+            return self.layout.until
+        return (
+            self.layout.parents
+            if spec.dependencies
+            else self.layout.queued_folder(lookup.line_of(spec), spec.priority, spec.id)
+        )
 
     def _take_back_submit(self, spec: Spec, error: OSError) -> NoReturn:
         # The ticket decides: `create` has taken a half one away, so there is no task, and the call goes too.
@@ -100,6 +124,8 @@ class Queue(Following):
         source = f"{self.layout.running_folder(slot)}/{ticket}"
         if self._retries(spec, ticket, outcome):
             return self.put_back(spec, ticket.failed(), source, self._delay(spec, ticket))
+        if spec.kind == "map" and outcome.status is Status.SUCCEEDED and not dependencies.judge(self, spec).ready:
+            return self.put_back(spec, ticket.put_back(), source)  # its items are submitted now: it waits for them
         if not self.disk.move(source, f"{self.layout.ended_folder(ticket.id)}/{ticket}.{outcome.status}"):
             return False
         self.after_end(spec, ticket, outcome.status, slot)
@@ -199,3 +225,8 @@ class Queue(Following):
     def new_id(self) -> str:
         """A fresh id. That no other call has it is seen when the call is created: FileExistsError."""
         return layout.new_id()
+
+
+def _refuse_itself(spec: Spec) -> None:
+    if spec.id in spec.dependencies:
+        raise OptionError(f"{spec.name} {spec.short} cannot wait for itself: it would never start")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from nbtasks import config, frames
+from nbtasks import config, frames, notices
+from nbtasks.durable import Disk
 from nbtasks.errors import NbtasksError, OptionError, TaskNotFound
 from nbtasks.frames import Frame, Part
 from nbtasks.outcome import Outcome
@@ -20,9 +21,15 @@ from nbtasks.queue.waking import Waking
 from nbtasks.spec import Spec
 from nbtasks.status import Status
 
+_MANY, _HELD = 8, 1000  # parents of a task that is worth it; tasks that are kept
+
 
 class Following(Waking):
     """The steps that touch more than one task."""
+
+    def __init__(self, root: str, *, create: bool = True, disk: Disk | None = None) -> None:
+        super().__init__(root, create=create, disk=disk)
+        self._held: dict[str, str] = {}  # of tasks with several parents: the ticket of one that had not ended
 
     def set_going(self, spec: Spec, folder: str) -> None:
         """See to it that a task whose ticket has just come to `folder` is run or released. Never raises."""
@@ -30,11 +37,14 @@ class Following(Waking):
         with contextlib.suppress(NbtasksError, OSError):
             if folder == self.layout.parents:
                 self.look_at_parents(spec.id)
-            else:
+            elif folder != self.layout.until or not self.ring_workers("until"):
                 self.wake(spec)
 
     def look_at_parents(self, id: str) -> None:
         """Release a waiting task when its parents have succeeded; tell the workers when one has failed."""
+        # As long as that ticket lives, another end will lead here: a child of thousands is not judged for each of them.
+        if (held := self._held.get(id)) and self.disk.exists(held):
+            return
         place = dependencies.find_waiting(self, id)
         if place is None:
             return
@@ -43,8 +53,23 @@ class Following(Waking):
         if verdict.culprit:
             self.ring_workers(f"upstream {id}")  # its outcome is written by a worker: a client never settles
             self.wake(spec)
-        elif verdict.ready and dependencies.try_release(self, spec, place):
+        elif not verdict.ready:
+            self._hold(spec)
+        elif dependencies.try_release(self, spec, place):
+            self._held.pop(id, None)
             self.wake(spec)
+
+    def _hold(self, spec: Spec) -> None:
+        needed = dependencies.needs(self, spec)
+        if len(needed) < _MANY:
+            return
+        if len(self._held) > _HELD:
+            self._held.clear()
+        for parent in reversed(needed):  # the last ones are likely to end last
+            place = lookup.locate(self, records.read_spec(self, parent))
+            if place is not None and not place.status.ended:
+                self._held[spec.id] = place.path
+                return
 
     def put_back(self, spec: Spec, ticket: Ticket, source: str, delay: float = 0.0) -> bool:
         """Move the ticket at `source` back to its queue as `ticket` (the next delivery), now or after `delay` s."""
@@ -88,6 +113,7 @@ class Following(Waking):
         while ended:  # a loop, for a chain of tasks may be longer than the stack
             spec, ticket, status = ended.pop()
             self.ring_waiters(spec, f"{ticket}.{status}")
+            self._give_notice(spec, status)
             for child in self._children(ticket.id):
                 with contextlib.suppress(NbtasksError, OSError):  # the sweep looks at it again
                     if slot is None or status is Status.SUCCEEDED:
@@ -95,6 +121,13 @@ class Following(Waking):
                     elif failed := self._try_fail(child, slot):
                         ended.append(failed)
         self.ask_for_flush()
+
+    def _give_notice(self, spec: Spec, status: Status) -> None:
+        # By whoever commits the end, so that it is given once, also when no kernel lives any more. That it cannot be
+        # started was said at submit; here nobody is there to be told.
+        if spec.notify_command:
+            facts = {"id": spec.id, "short": spec.short, "name": spec.name, "status": str(status)}
+            notices.start(spec.notify_command, facts, self.root)
 
     def _children(self, id: str) -> list[str]:
         try:

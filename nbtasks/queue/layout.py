@@ -18,13 +18,17 @@ GITIGNORE = ".gitignore"
 # The folders at the top of a queue, in the order of docs/format.md.
 FOLDERS = (
     "tasks", "blobs", "waiting/parents", "waiting/until", "queued", "running", "ended", "edges",
-    "cancel", "cache", "groups", "needs", "recurring", "workers", "slots", "damaged", "bells",
+    "cancel", "cache", "cells", "expires", "groups", "needs", "recurring", "workers", "slots", "damaged", "bells",
 )  # fmt: skip
 
 CALL, LOG, EVENTS, PROGRESS, STARTED, OUTCOME = "call", "log", "events", "progress", "started", "outcome"
+PLAN, ITEMS = "plan", "items"  # of a map over a value that was not known when it was submitted
+
+SCHEDULE = ".json"
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-z]{4,13}", re.ASCII)
+SECOND = 15  # characters of an id that say its second, and so its folders
 TAG = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _clock = threading.Lock()
@@ -89,6 +93,7 @@ class Layout:
     __slots__ = (
         "root", "mark", "readme", "gitignore", "paused", "flushed", "tasks", "blobs", "parents", "until",
         "queued", "running", "ended", "edges", "cancel", "workers", "slots", "damaged", "bells", "needs", "auto",
+        "expires", "recurring", "cache",
     )  # fmt: skip
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -113,6 +118,9 @@ class Layout:
         self.bells = f"{root}/bells"
         self.needs = f"{root}/needs"
         self.auto = f"{root}/workers/auto"
+        self.expires = f"{root}/expires"
+        self.recurring = f"{root}/recurring"
+        self.cache = f"{root}/cache"
 
     def call(self, id: str) -> str:
         """The call file of a task."""
@@ -162,6 +170,14 @@ class Layout:
         """A supervisor's request that the slot stop what it runs."""
         return f"{self.slots}/{slot}/stop"
 
+    def usage(self, slot: str) -> str:
+        """What the task that the slot runs takes of processor and memory, as its supervisor last saw it."""
+        return f"{self.slots}/{slot}/usage"
+
+    def full(self, slot: str) -> str:
+        """Exists while the slot waits for room on the disk."""
+        return f"{self.slots}/{slot}/full"
+
     def worker_log(self, worker: str) -> str:
         """What a worker prints, when it was not started in a terminal."""
         return f"{self.workers}/{worker}/log"
@@ -172,6 +188,38 @@ class Layout:
     def cancel_file(self, id: str) -> str:
         """Exists once somebody asked for the task to be cancelled."""
         return f"{self.cancel}/{id}"
+
+    def cell_folder(self, key: str) -> str:
+        """One empty file per task that a cell of a notebook submitted, named by its id; `key` stands for the cell."""
+        return f"{self.root}/cells/{key}"
+
+    def cache_folder(self, key: str) -> str:
+        """The entries of a key of the cache, numbered; each names a task, and the highest number counts."""
+        return f"{self.cache}/{key}"
+
+    def schedule(self, name: str) -> str:
+        """What recurs under that name, in JSON."""
+        return f"{self.recurring}/{name}{SCHEDULE}"
+
+    def schedule_folder(self, name: str) -> str:
+        """The call of a schedule, and one empty file ``ID.FATE`` per moment: what became of it."""
+        return f"{self.recurring}/{name}"
+
+    def schedule_call(self, name: str, id: str) -> str:
+        """The call that each run of a schedule is made of; `id` is its own."""
+        return f"{self.recurring}/{name}/{id}.call"
+
+    def schedules_lock(self) -> str:
+        """The lock of the one worker that makes the tickets of schedules."""
+        return f"{self.recurring}/lock"
+
+    def group_folder(self, group: str) -> str:
+        """One empty file per task of a run of a pipeline; `group` is NAME/ID. Of a NAME alone: one folder per run."""
+        return f"{self.root}/groups/{group}"
+
+    def spread(self, id: str, kind: str) -> str:
+        """The ids of the tasks that a map makes of its items: PLAN before they are submitted, ITEMS when all are."""
+        return f"{self.tasks}/{id[:13]}/{id[13:15]}/{id}.{kind}"
 
     def bells_of(self, boot: str, place: str) -> str:
         """The folder of bells of a boot; `place` is LANE@ENV, ``workers``, ``clients`` or ``watch``."""

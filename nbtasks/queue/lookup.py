@@ -66,7 +66,7 @@ def _waiting(store: Store, spec: Spec) -> Place | None:
     if spec.parents or spec.after:
         for ticket in _tickets(store, store.layout.parents, spec.id):
             return Place(Status.WAITING, ticket, f"{store.layout.parents}/{ticket}")
-    if spec.retries:
+    if spec.retries or spec.due is not None:
         for name in store.disk.list(store.layout.until):
             if spec.id in name and (parsed := parse_until(name)) and parsed[1].id == spec.id:
                 return Place(Status.WAITING, parsed[1], f"{store.layout.until}/{name}")

@@ -32,6 +32,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     env: str = ""
     slots: int = 0
     auto: bool = False
+    periodic: bool = True  # it may make the tickets of schedules
     engine: str = "processes"
     version: str = ""
 
@@ -44,6 +45,17 @@ class Stop(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a running task takes, all its processes together, as the supervisor saw it last."""
+
+    ticket: str
+    memory: int  # bytes
+    peak: int  # the most that was seen
+    cpu: float  # seconds
+    cores: float | None = None  # how many it kept busy since the look before
+
+
+_usage = msgspec.json.Decoder(Usage)
 _member = msgspec.json.Decoder(Member)
 _stop = msgspec.json.Decoder(Stop)
 
@@ -111,6 +123,35 @@ def find_stop(store: Store, slot: str) -> Stop | None:
 def request_stop(store: Store, slot: str, stop: Stop) -> None:
     """Leave a request for the slot; a signal tells it to look."""
     store.disk.replace(store.layout.stop(slot), msgspec.json.encode(stop))
+
+
+def note_usage(store: Store, slot: str, usage: Usage) -> None:
+    """Write what the slot's task takes. Raises OSError."""
+    store.disk.replace(store.layout.usage(slot), msgspec.json.encode(usage))
+
+
+def find_usage(store: Store, slot: str, ticket: str) -> Usage | None:
+    """What this very delivery takes, or None when nobody looked yet."""
+    try:
+        usage = _usage.decode(store.disk.read(store.layout.usage(slot), 4096))
+    except (OSError, msgspec.DecodeError):
+        return None
+    return usage if usage.ticket == ticket else None
+
+
+def note_full(store: Store, slot: str, needed: int) -> None:
+    """Say that the slot waits for room on the disk, for `needed` bytes (0: nobody knows how many)."""
+    # That there is such a file is said even where its content finds no room.
+    with contextlib.suppress(OSError), open(store.layout.full(slot), "w", encoding="ascii") as file:
+        file.write(str(needed or ""))
+
+
+def find_full(store: Store, slot: str) -> int | None:
+    """How many bytes the slot waits for (0: unknown); None while it does not wait for room."""
+    try:
+        return int(store.disk.read(store.layout.full(slot), 64) or b"0")
+    except (OSError, ValueError):
+        return None
 
 
 def _folder(store: Store, name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +11,16 @@ import msgspec
 
 from nbtasks import frames, logs
 from nbtasks.blobs import is_real
-from nbtasks.errors import NbtasksError, PayloadError, TaskNotFound
+from nbtasks.errors import PayloadError, TaskNotFound
 from nbtasks.frames import Frame
 from nbtasks.logs import Piece
 from nbtasks.outcome import Outcome
-from nbtasks.queue import lookup
+from nbtasks.queue import lookup, members, reasons
 from nbtasks.queue.layout import EVENTS, LOG, OUTCOME, PROGRESS, check_id, submitted_at
 from nbtasks.queue.lookup import Place
+from nbtasks.queue.members import Usage
 from nbtasks.queue.store import Store
-from nbtasks.queue.tickets import Ticket, parse_until
+from nbtasks.queue.tickets import Ticket
 from nbtasks.spec import Spec
 from nbtasks.status import Status
 
@@ -158,11 +158,34 @@ class Record:
     @functools.cached_property
     def reason(self) -> str:
         """Why it stands where it stands, in words; "" when there is nothing to say."""
-        return _reason(self)
+        return reasons.why(self, functools.partial(read_record, self.store))
 
-    def _latest(self, kind: str) -> str | None:
+    @property
+    def usage(self) -> Usage | None:
+        """What the running task takes of processor and memory; None when nobody has looked yet."""
+        return members.find_usage(self.store, self.slot, str(self.ticket)) if self.slot else None
+
+    @functools.cached_property
+    def earlier(self) -> tuple[Outcome, ...]:
+        """How the attempts before the present or last one ended, as far as their outcomes are there."""
+        if not self.ticket.failures:
+            return ()
+        found: dict[int, Outcome] = {}
+        for delivery in range(1, self.ticket.delivery):
+            outcome = find_outcome(self.store, self.ticket._replace(delivery=delivery))
+            if outcome is not None and outcome.attempt < self.ticket.attempt:
+                found[outcome.attempt] = outcome
+        return tuple(found.values())
+
+    def log_of(self, attempt: int) -> str:
+        """What an earlier attempt printed, or the present one; "" when it was silent or there was none of that number."""
+        delivery = next((one.delivery for one in self.earlier if one.attempt == attempt), 0)
+        path = self._latest(LOG, delivery) if delivery else self.log_path if attempt == self.ticket.attempt else None
+        return logs.text_of(logs.read_log(path)) if path else ""
+
+    def _latest(self, kind: str, last: int = 0) -> str | None:
         # Recovery ends a task under the next delivery's number; what it printed is the delivery's before.
-        for delivery in range(self.ticket.delivery, 0, -1):
+        for delivery in range(last or self.ticket.delivery, 0, -1):
             path = self.store.layout.file(self.id, delivery, kind)
             if self.store.disk.exists(path):
                 return path
@@ -246,47 +269,3 @@ def read_record(store: Store, id: str, place: Place | None = None) -> Record:
 def damaged_spec(id: str, error: Exception) -> Spec:
     """What stands for the spec of a task whose call cannot be read, for listing and ending it."""
     return Spec(id=id, name="(damaged)", summary=str(error))
-
-
-def _reason(record: Record) -> str:
-    if record.outcome is not None:
-        return record.outcome.reason
-    if record.status is Status.CANCELLED:
-        return "before it started"
-    if record.status is Status.WAITING:
-        return _waits_for(record)
-    if record.status is Status.QUEUED:
-        return _position(record)
-    if record.spec.retries and record.status is Status.RUNNING:
-        return f"attempt {record.attempt} of {record.spec.retries + 1}"
-    return ""
-
-
-def _waits_for(record: Record) -> str:
-    if record.place.path.startswith(record.store.layout.until):
-        due = parse_until(record.place.path.rpartition("/")[2])
-        left = max(0, round(due[0] - time.time())) if due else 0
-        return f"attempt {record.attempt} of {record.spec.retries + 1} in {left} s"
-    open_ones = []
-    for id in record.spec.dependencies:
-        try:
-            parent = read_record(record.store, id)
-        except NbtasksError:
-            open_ones.append(f"{id} (not there)")
-            continue
-        if parent.status is not Status.SUCCEEDED:
-            open_ones.append(f"{parent.name} {parent.short} ({parent.status})")
-    return "for " + ", ".join(open_ones[:3]) + (" …" if len(open_ones) > 3 else "") if open_ones else ""
-
-
-def _position(record: Record) -> str:
-    line = lookup.line_of(record.spec)
-    for place, (_, ticket) in enumerate(lookup.queued_tickets(record.store, line), 1):
-        if ticket.id == record.id:
-            return "next in line" if place == 1 else f"{place}{_ORDINALS.get(place, 'th')} in line"
-        if place >= 1000:
-            return "more than 1,000 in line before it"
-    return ""
-
-
-_ORDINALS = {2: "nd", 3: "rd"}

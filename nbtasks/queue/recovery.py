@@ -12,7 +12,7 @@ import time
 from nbtasks import processes
 from nbtasks.errors import NbtasksError, PayloadError, TaskNotFound
 from nbtasks.outcome import Failure, Outcome
-from nbtasks.queue import dependencies, lookup, members, records
+from nbtasks.queue import dependencies, expiring, lookup, members, records
 from nbtasks.queue.deaths import Death
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import PROGRESS, STARTED
@@ -56,6 +56,9 @@ def _recover(queue: Queue, me: str, slot: str, ticket: Ticket, death: Death) -> 
         return
     if spec.dependencies and not dependencies.judge(queue, spec).ready:  # it was taken to be ended, and never ran
         queue.put_back(spec, ticket.put_back(), f"{queue.layout.running_folder(slot)}/{ticket}")
+        return
+    if slot[:1] == "w" and spec.expires is not None and spec.expires < time.time():  # a worker claims it for that only
+        _end(queue, me, slot, spec, ticket, death, status=Status.CANCELLED, reason=expiring.REASON)
         return
     stop = members.find_stop(queue, slot)
     if queue.disk.exists(queue.layout.cancel_file(ticket.id)):
@@ -194,18 +197,19 @@ def _fail_damaged(queue: Queue, me: str, path: str, ticket: Ticket, error: Excep
         _fail(queue, me, me, spec, claimed, str(error), "damaged", Death())
 
 
-def release_due(queue: Queue, me: str = "") -> float | None:
-    """Move retries whose moment has come to their queues; the next moment (seconds since 1970), or None.
+def release_due(queue: Queue, me: str = "", now: float | None = None) -> float | None:
+    """Move tasks whose moment has come to their queues; the next moment (seconds since 1970), or None.
 
     One whose call cannot be read ends failed when `me`, the claimer that writes this, is given.
     """
+    now = time.time() if now is None else now
     soonest: float | None = None
     for name in queue.disk.list(queue.layout.until):
         parsed = parse_until(name)
         if parsed is None:
             continue
         moment, ticket = parsed
-        if moment > time.time():
+        if moment > now:
             soonest = moment if soonest is None else min(moment, soonest)
             continue
         path = f"{queue.layout.until}/{name}"

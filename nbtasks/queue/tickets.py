@@ -72,6 +72,17 @@ def parse_until(name: str) -> tuple[float, Ticket] | None:
     return (int(moment) / 1000, ticket) if ticket and moment.isdigit() else None
 
 
+def parse_expiry(name: str) -> tuple[float, str] | None:
+    """The moment (seconds since 1970) and the id in a name of ``expires/``, or None."""
+    moment, _, id = name.partition("-")
+    return (int(moment) / 1000, id) if moment.isdigit() and ID.fullmatch(id) else None
+
+
+def expiry_name(moment: float, id: str) -> str:
+    """The name in ``expires/`` of a task that must have started at `moment` (seconds since 1970)."""
+    return f"{int(moment * 1000)}-{id}"
+
+
 def until_name(moment: float, ticket: Ticket) -> str:
     """The name of a ticket in ``waiting/until/``, due at `moment` (seconds since 1970)."""
     return f"{int(moment * 1000)}-{ticket}"

@@ -70,6 +70,10 @@ class Crew:
             self.queue.layout.identity(hand.name)
         )
 
+    def has_young(self) -> bool:
+        """True when a slot was made lately, and may have claimed since."""
+        return any(time.monotonic() - hand.born < 2 * _YOUNG for hand in self.own.values())
+
     def free_for(self) -> float | None:
         """Seconds until a slot may be made again after some died at birth; None: at once."""
         left = self._pause_until - time.monotonic()
@@ -123,7 +127,8 @@ class Crew:
             pid, status, usage = os.wait4(hand.pid, os.WNOHANG)
             if pid:
                 del self.own[pid]
-                self._buried(me, hand, _death(hand, status, usage.ru_maxrss * 1024))
+                peak = max(usage.ru_maxrss * 1024, self.limits.gauges.peak(hand.name))
+                self._buried(me, hand, _death(hand, status, peak))
         for hand in list(self.adopted.values()):
             if members.is_dead(self.queue, hand.name):
                 del self.adopted[hand.name]

@@ -19,6 +19,7 @@ from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Stop
 from nbtasks.queue.tickets import Ticket, parse_ticket
 from nbtasks.spec import Spec
+from nbtasks.worker.gauges import Gauges
 
 _TERM_TO_KILL = 1.0  # seconds
 
@@ -44,6 +45,10 @@ class Limits:
     ladders: dict[Ticket, Ladder] = field(default_factory=dict)
     deadlines: dict[Ticket, tuple[float, str, Spec]] = field(default_factory=dict)
     _known: set[Ticket] = field(default_factory=set)
+    gauges: Gauges = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gauges = Gauges(self.queue, self.running)
 
     def running(self, slot: str) -> list[Ticket]:
         """What the slot has claimed."""
@@ -144,6 +149,7 @@ class Limits:
 
     def forget(self, slot: str) -> None:
         """The slot is gone."""
+        self.gauges.forget(slot)
         for ticket, ladder in list(self.ladders.items()):
             if ladder.slot == slot:
                 del self.ladders[ticket]

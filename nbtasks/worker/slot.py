@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from nbtasks import config, hooks, payload, processes, run
+from nbtasks import config, hooks, keyboard, payload, processes, run
 from nbtasks.capture import Capture
 from nbtasks.engines.base import Delivery
 from nbtasks.engines.local import DRAIN, ORPHANED
@@ -69,6 +69,7 @@ class Slot:
         self.cells = Claimer(self.queue, duty.name, self._lines("c"))
         self.functions = Claimer(self.queue, duty.name, self._lines("f"))
         hooks.before_wait.append(self._lend)
+        keyboard.who = lambda: self.ticket.id.rpartition("-")[2] if self.ticket else ""
         self._catch_signals()
         self.warmth = Warmth([0, duty.log, self.parent or -1, *(bell.fd for bell in self.bells)])
 
@@ -258,7 +259,7 @@ def _clock(second: int) -> str:
 
 
 def _set_threads(count: int) -> None:
-    # Before numpy and its kin are loaded: they read these once (U4). What the user set stays.
+    # Before numpy and its kin are loaded: they read these once. What the user set stays.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                  "LOKY_MAX_CPU_COUNT"):  # fmt: skip
         os.environ.setdefault(name, str(count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbtasks import __version__, processes
@@ -26,6 +27,7 @@ class Options:
     auto: bool = False
     max_tasks: int | None = None
     grace: float | None = None  # seconds that draining waits; None: without limit
+    periodic: bool = True  # it may make the tickets of schedules
 
     @property
     def places(self) -> list[str]:
@@ -60,7 +62,7 @@ class Standing:
         options = self.options
         member = Member(
             name=self.name, process=processes.identify(), started=time.time(), lanes=options.lanes, env=options.env,
-            slots=options.slots, auto=options.auto, version=__version__,
+            slots=options.slots, auto=options.auto, periodic=options.periodic, version=__version__,
         )  # fmt: skip
         members.register(self.queue, member)
         self.queue.disk.make_folder(self.queue.layout.running_folder(self.name))
@@ -86,13 +88,15 @@ class Standing:
         with contextlib.suppress(OSError):
             os.write(2, f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "replace"))
 
-    def introduce(self, queued: str) -> None:
-        """The first lines: who it is, what it serves, how much waits."""
+    def introduce(self, queued: str, schedules: Sequence[str] = ()) -> None:
+        """The first lines: who it is, what it serves, how much waits, what recurs."""
         options = self.options
         self.say(f"nbtasks {__version__} worker {self.name}, pid {os.getpid()}")
         self.say(f"queue {self.queue.root}, lanes {', '.join(options.lanes)}, environment {options.env}")
         idle = f"leaves after {options.idle_exit:g} s idle" if options.idle_exit is not None else "stays"
-        self.say(f"engine processes, {options.slots} slots, periodic off, {idle}, {queued}")
+        recurring = f" ({', '.join(schedules)})" if schedules else ""
+        periodic = f"periodic on{recurring}" if options.periodic else "periodic off"
+        self.say(f"engine processes, {options.slots} slots, {periodic}, {idle}, {queued}")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -13,13 +13,15 @@ from types import FrameType
 
 from nbtasks import config, processes
 from nbtasks.errors import NbtasksError, OptionError
-from nbtasks.queue import doorbells, lookup, records, recovery
+from nbtasks.queue import doorbells, lookup, records, recovery, schedules
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.tickets import Ticket, parse_until
 from nbtasks.spec import check_name
 from nbtasks.worker import autostart
+from nbtasks.worker.agenda import Agenda
 from nbtasks.worker.crew import Crew
 from nbtasks.worker.flusher import Flusher
+from nbtasks.worker.gauges import EVERY
 from nbtasks.worker.limits import Limits
 from nbtasks.worker.slot import LISTING, Duty
 from nbtasks.worker.standing import Options, Standing
@@ -42,7 +44,7 @@ class Supervisor:
         self.drain_since = 0.0
         self.active = time.monotonic()
         self.next_sweep = 0.0
-        self.next_due: float | None = None
+        self.agenda = Agenda(queue, self.name, options, self.say)
 
     # Beginning.
 
@@ -56,7 +58,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         found = sum(1 for _ in itertools.islice(self._queued(), _MANY))
-        self.standing.introduce(f"{found} queued" if found < _MANY else f"more than {_MANY:,} queued")
+        queued = f"{found} queued" if found < _MANY else f"more than {_MANY:,} queued"
+        self.standing.introduce(queued, schedules.names(self.queue))
         if found := recovery.verify_after_restart(self.queue, self.name):
             self.say(f"{found} outcomes were lost when the host went down; delivered again")
         while self._try_turn():
@@ -101,7 +104,8 @@ class Supervisor:
         self.flusher.keep()
         if time.monotonic() >= self.next_sweep:
             self._sweep()
-        pause = self.limits.climb()
+        self.agenda.keep()
+        pause = self._pause()
         backlog = self._backlog()
         if self.drains:
             return self._drain(pause)
@@ -111,6 +115,11 @@ class Supervisor:
             return False
         self._wait(pause)
         return True
+
+    def _pause(self) -> float | None:
+        """Take the steps that are due, look at what runs; seconds until either is due again, or None."""
+        moments = [self.limits.climb(), self.limits.gauges.look(self.crew.names())]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _obey(self, hint: str) -> None:
         word, _, rest = hint.partition(" ")
@@ -133,13 +142,15 @@ class Supervisor:
         elif word == "back":
             self.crew.take_back(rest)
         elif word == "until":
-            self.next_due = recovery.release_due(self.queue)
+            self.agenda.look_at_waiting()
+        elif word == "schedule":
+            self.agenda.look_at_schedules()
 
     def _sweep(self) -> None:
         self.next_sweep = time.monotonic() + LISTING
         self.crew.adopt()
         recovery.sweep(self.queue, self.name, spare=frozenset(self.crew.names()))
-        self.next_due = recovery.release_due(self.queue)
+        self.agenda.look()
         for slot in self.crew.names():
             self.limits.learn(slot)
         if self._backlog():
@@ -165,14 +176,12 @@ class Supervisor:
         if room and self._backlog() and self.crew.wants_more(self._backlog()):
             return  # a ticket came between the look and the hanging of the bell
         moments = [self.next_sweep - time.monotonic()]
-        moments += [moment for moment in (pause, self.crew.free_for(), self._idle_left()) if moment is not None]
-        if self.next_due is not None:
-            moments.append(self.next_due - time.time())
-            if moments[-1] <= 0:
-                self.next_due = recovery.release_due(self.queue)
-                return
+        others = (pause, self.crew.free_for(), self._idle_left(), self.agenda.left())
+        moments += [moment for moment in others if moment is not None]
         if not self.crew.has_pidfds:
             moments.append(0.2)
+        if self.crew.has_young():  # what it claims now is to be looked at in a while
+            moments.append(EVERY)
         self.bells[0].wait(max(0.0, min(moments)), *[bell.fd for bell in self.bells[1:] if bell.fd >= 0],
                            *self.crew.fds())  # fmt: skip
 
@@ -180,7 +189,7 @@ class Supervisor:
 
     def _idle_left(self) -> float | None:
         """Seconds until it has been idle for long enough to leave."""
-        if self.options.idle_exit is None or self.next_due is not None or self.crew.busy():
+        if self.options.idle_exit is None or self.agenda.holds() or self.crew.busy():
             return None
         return max(0.0, self.active + self.options.idle_exit - time.monotonic())
 
@@ -193,7 +202,7 @@ class Supervisor:
         if self.options.idle_exit is None:
             return False
         self.active = max(self.active, self.crew.last_active())
-        if time.monotonic() - self.active < self.options.idle_exit or self.next_due is not None:
+        if time.monotonic() - self.active < self.options.idle_exit or self.agenda.holds():
             return False
         self._hide()
         return not self._backlog()
@@ -208,8 +217,11 @@ class Supervisor:
     def _retries_wait(self) -> bool:
         for name in self.queue.disk.list(self.queue.layout.until):
             with contextlib.suppress(NbtasksError):
-                spec = records.read_spec(self.queue, parsed[1].id) if (parsed := parse_until(name)) else None
-                if spec is not None and spec.env == self.options.env and spec.lane in self.options.lanes:
+                parsed = parse_until(name)
+                if parsed is None or not parsed[1].failures:  # what was told to wait is not waited for
+                    continue
+                spec = records.read_spec(self.queue, parsed[1].id)
+                if spec.env == self.options.env and spec.lane in self.options.lanes:
                     return True
         return False
 
@@ -225,6 +237,7 @@ class Supervisor:
             self.say("draining: waiting for what runs" if self.crew.busy() else "draining")
             self._hide()
             self.standing.release_lanes()  # the next submit starts another worker
+            self.agenda.retire()
             self.crew.drain()
         grace = self.options.grace
         if self.drains > 1 or (grace is not None and time.monotonic() - self.drain_since > grace):
@@ -240,6 +253,7 @@ class Supervisor:
         self.say("leaving")
         for bell in self.bells:
             bell.close()
+        self.agenda.retire()
         self.crew.drain()
         self.flusher.stop()
         deadline = time.monotonic() + _LAST_SLOTS
@@ -256,6 +270,7 @@ class Supervisor:
 def run_worker(
     root: str, *, lanes: list[str] | None = None, slots: int | None = None, idle_exit: float | None = None,
     burst: bool = False, auto: bool = False, max_tasks_per_slot: int | None = None, grace: float | None = None,
+    periodic: bool = True,
 ) -> int:  # fmt: skip
     """Be a worker of the queue at `root` until told to stop; the exit code. Raises OptionError, QueueError."""
     settings = config.settings()
@@ -264,7 +279,7 @@ def run_worker(
         raise OptionError(f"a worker with {count} slots could run nothing: give 1 or more")
     chosen = tuple(check_name("lane", lane) for lane in lanes or [settings.lane])
     config.configure(queue=root)  # for tasks that submit others
-    options = Options(chosen, count, config.env_tag(), idle_exit, burst, auto, max_tasks_per_slot, grace)
+    options = Options(chosen, count, config.env_tag(), idle_exit, burst, auto, max_tasks_per_slot, grace, periodic)
     return Supervisor(Queue.open(root), options).run()
 
 

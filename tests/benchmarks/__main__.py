@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from tests.benchmarks import noops
+from tests.benchmarks import cached, dashboard, noops, notebook, notebook_tasks, pipelines
 
 AIMS = {"ProcessPoolExecutor": 0.35, "Huey/SQLite": 3.0}
 
@@ -42,6 +42,27 @@ def print_import(rounds: int = 15) -> None:
     print(f"\n`import nbtasks`: {extra:.1f} ms over bare Python (median of {rounds}; aim ≤ 20 ms)")
 
 
+def print_notebook() -> None:
+    """What a thousand live tasks on show cost the cells of a notebook."""
+    found = notebook.measure()
+    extra = found["with"] - found["without"]
+    print(
+        f"\na cell `1+1` with 1,000 live tasks on show: {found['with']:.1f} ms, without {found['without']:.1f} ms: "
+        f"{extra:.1f} ms more (medians; aim ≤ 5 ms); {found['rate'] / 1000:.0f} kB/s on the wire (aim ≤ 50)"
+    )
+
+
+def print_pipelines() -> None:
+    """What tasks that hang on each other cost."""
+    found = pipelines.measure()
+    ratio = (found["chain"] + found["chain again"]) / (found["rounds"] + found["again"])
+    print(
+        f"\na chain of 1,000 no-ops: {found['chain']:.2f} s, {found['chain again']:.2f} s; 1,000 rounds of submit and wait: "
+        f"{found['rounds']:.2f} s, {found['again']:.2f} s: {ratio:.2f} × (aim ≤ 1.5 ×)\n"
+        f"2,000 children of one: {found['out']:.2f} s; a child of 2,000: {found['in']:.2f} s; 2,000 that hang on nothing: {found['lone']:.2f} s"
+    )
+
+
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="make bench")
@@ -50,7 +71,12 @@ def main() -> None:
     chosen = parser.parse_args()
     print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores")
     print_import()
+    print_notebook()
+    print_pipelines()
+    dashboard.print_dashboard()
+    cached.print_cached()
     print_noops(chosen.count, chosen.rounds)
+    notebook_tasks.print_table()
 
 
 if __name__ == "__main__":

@@ -6,3 +6,8 @@ from __future__ import annotations
 def nothing(number: int) -> int:
     """Give the number back."""
     return number
+
+
+def count(numbers: list[int]) -> int:
+    """How many there are."""
+    return len(numbers)

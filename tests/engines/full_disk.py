@@ -48,6 +48,8 @@ def main(folder: Path) -> None:
     until(lambda: worker.log.count("the disk is full") == 2)
     print("said:", next(line for line in worker.log.splitlines() if "the disk is full" in line))
     assert not kept.done()
+    until(lambda: "the disk is full" in kept.reason)
+    print("card:", kept._repr_mimebundle_()["text/plain"].split("\n")[1].strip())
     assert dropped.cancel()
     try:
         dropped.result(10)

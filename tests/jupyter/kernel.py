@@ -29,6 +29,7 @@ class Cell:
     idle: bool = False  # all that it sends while it runs has come
     displays: dict[str, dict[str, Any]] = field(default_factory=dict)  # by display id: the latest bundle
     updates: list[str] = field(default_factory=list)  # display ids of updates sent to this cell
+    messages: list[dict[str, Any]] = field(default_factory=list, repr=False)  # all that it sent
 
     @property
     def over(self) -> bool:
@@ -51,9 +52,11 @@ class Cell:
 class Kernel:
     """One kernel with the working directory `folder`. A context manager; `kill` is kill -9."""
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, env: dict[str, str], *, attended: bool = False) -> None:
+        """`attended`: cells are run as a page does, where somebody could be asked for input, so there are strips."""
         self.manager = KernelManager(kernel_name="python3")
-        self.folder, self.env = folder, env
+        self.folder, self.env, self.attended = folder, env, attended
+        self.hear: Callable[[dict[str, Any]], None] = lambda message: None  # gets all that the kernel publishes
         self.cells: dict[str, Cell] = {}
         self.client: BlockingKernelClient
 
@@ -76,9 +79,9 @@ class Kernel:
     def start(self, code: str, cell_id: str = "") -> Cell:
         """Execute without waiting."""
         message = self.client.session.msg("execute_request", {
-            "code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False,
-            "stop_on_error": False,
-        }, metadata={"cellId": cell_id or f"cell-{len(self.cells)}"})  # fmt: skip
+            "code": code, "silent": False, "store_history": True, "user_expressions": {}, "stop_on_error": False,
+            "allow_stdin": self.attended,
+        }, metadata={"cellId": cell_id or secrets.token_hex(8)})  # fmt: skip
         self.client.shell_channel.send(message)
         cell = self.cells[message["header"]["msg_id"]] = Cell(message["header"]["msg_id"])
         return cell
@@ -109,6 +112,7 @@ class Kernel:
                         cell.status = reply["content"]["status"]
 
     def _take(self, message: dict[str, Any]) -> None:
+        self.hear(message)
         kind, content = message["msg_type"], message["content"]
         cell = self.cells.get(message["parent_header"].get("msg_id", ""))
         if kind == "update_display_data":
@@ -120,6 +124,7 @@ class Kernel:
                 cell.updates.append(display)
         if cell is None:
             return
+        cell.messages.append(message)
         if kind == "stream":
             cell.text += content["text"]
         elif kind == "display_data":
@@ -130,6 +135,13 @@ class Kernel:
             cell.error = "\n".join(content["traceback"])
         elif kind == "status" and content["execution_state"] == "idle":
             cell.idle = True
+
+    def run_silently(self, code: str) -> bool:
+        """Execute as front ends do for themselves; True when that failed."""
+        id = self.client.execute(code, silent=True, store_history=False)
+        cell = self.cells[id] = Cell(id)
+        self.until(lambda: cell.over, f"the silent {code!r}")
+        return cell.status != "ok"
 
     def forget(self) -> None:
         """Forget the cells so far."""
@@ -168,6 +180,10 @@ class Gate:
     def code(self) -> str:
         """A statement that waits at the gate; the names that it uses do not come back."""
         return f"import os as _os, time as _time\nwhile not _os.path.exists({str(self.path)!r}): _time.sleep(0.01)\n"
+
+    def code_inside(self, indent: int) -> str:
+        """The same, for a block that is indented by so many spaces; the first line is not."""
+        return self.code.replace("\n", "\n" + " " * indent)
 
     def open(self) -> None:
         """Let the task go on."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbtasks.outcome import Failure, Outcome, Variable
 from nbtasks.queue.layout import id_at, submitted_at
+from nbtasks.queue.members import Usage
 from nbtasks.spec import Spec
 from nbtasks.status import Status
 
@@ -25,6 +26,8 @@ class Sample:
     attempt: int = 1
     outcome: Outcome | None = None
     started: float | None = None
+    usage: Usage | None = None
+    earlier: tuple[Outcome, ...] = ()
     log: str = ""
     state: dict[str, Any] | None = None
     shown: list[dict[str, Any]] = field(default_factory=list)
@@ -126,6 +129,7 @@ def gallery() -> list[Sample]:
         sample("train_b", Status.WAITING, "q8dd", reason="for clean_prices p2vh (running)"),
         sample(
             "train_model", Status.RUNNING, spec_retries=2, spec_kind="cell", reason="attempt 1 of 3", started=NOW - 131,
+            usage=Usage(ticket="", memory=1_288_490_188, peak=0, cpu=430, cores=3.6),
             state=running, log="".join(f"epoch {n}: loss {0.9 / n:.3f}  val \x1b[32m{1 / n:.3f}\x1b[0m\n" for n in range(1, 12)),
         ),
         ended(
@@ -156,4 +160,24 @@ def gallery() -> list[Sample]:
               variables=(Variable(name="best_so_far", preview="dict, 4 items"),),
               progress=state(bar("fit", 131, 400, rate=0.17))),
         sample("export", Status.CANCELLED, "e8pt", reason="before it started"),
+    ]  # fmt: skip
+
+
+def more() -> list[Sample]:
+    """Reasons that are rarer."""
+    return [
+        sample("load sales", Status.QUEUED, "b8ee", reason="next in line; no worker: starting one"),
+        sample(
+            "fetch rates", Status.WAITING, "f3rt", spec_retries=2, reason="attempt 2 of 3 in 12 s",
+            earlier=(
+                Outcome(
+                    id="", delivery=1, status=Status.FAILED, started=NOW - 60, ended=NOW - 56,
+                    failure=Failure(type="ConnectionError", message="the server closed the connection"),
+                ),
+            ),
+        ),
+        sample(
+            "big table", Status.RUNNING, "b1gt", started=NOW - 700, usage=Usage(ticket="", memory=4_300_000_000, peak=0, cpu=600),
+            reason="the disk is full: needs 4.2 GB, 1.1 GB free; it tries again until there is room",
+        ),
     ]  # fmt: skip

@@ -114,9 +114,9 @@ def test_a_killed_kernel_leaves_the_task_alone(own_kernel: Kernel) -> None:
 
 def test_what_the_notebook_set_meanwhile_stays(kernel: Kernel) -> None:
     gate = Gate(kernel)
-    kernel.run("scores = [1]; best = None")
+    kernel.run("scores = [1]; best = None; alias = scores")
     cell = start(kernel, f"scores.append(2)\nbest = 2\nworst = 1\n{gate.code}")
-    kernel.run("scores.append(99); worst = 'mine'")
+    kernel.run("alias.append(99); worst = 'mine'")  # by another name: a cell that reads scores waits for it
     gate.open()
     wait_for_end(kernel, cell)
     assert kernel.ask("(scores, best, worst)") == "([1, 99], 2, 'mine')"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nbtasks import payload
+from nbtasks import config, payload
 from nbtasks.jupyter.live import Live
+from nbtasks.jupyter.page import Sent
 from nbtasks.outcome import Outcome
 from nbtasks.queue.claims import Claimer
 from nbtasks.queue.directory import Queue
-from nbtasks.queue.layout import LOG
+from nbtasks.queue.layout import EVENTS, LOG
 from nbtasks.queue.tickets import Ticket
 from nbtasks.spec import Spec
 from nbtasks.status import Status
@@ -29,13 +31,17 @@ class Page:
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.updates: list[tuple[float, str, Mapping[str, str]]] = []
+        self.rich: list[Sent] = []
         self.live = Live(self._take, lambda id: ({}, []))
         self._claimer = Claimer(queue, "s-test", ["default@env@c"])
         self._news = threading.Condition()
 
-    def _take(self, display: str, bundle: Mapping[str, str], parent: object) -> None:
+    def _take(self, sent: Sent) -> None:
         with self._news:
-            self.updates.append((time.monotonic(), display, bundle))
+            if sent.new:
+                self.rich.append(sent)
+            else:
+                self.updates.append((time.monotonic(), sent.display_id, sent.data))
             self._news.notify_all()
 
     def until(self, text: str) -> None:
@@ -50,7 +56,7 @@ class Page:
     def start(self) -> tuple[Spec, Ticket]:
         spec = Spec(id=self.queue.new_id(), name="cell", kind="cell", need="c", env="env")
         self.queue.put(spec, [payload.dump("cell", None)])
-        self.live.show(self.queue, spec.id)
+        self.live.show(self.queue, spec.id, {"msg_id": "its cell"})
         ticket = self._claimer.try_claim()
         assert ticket is not None
         return spec, ticket
@@ -135,4 +141,54 @@ def test_a_removed_task_ends_its_card(page: Page) -> None:
     page.queue.disk.remove(page.queue.layout.call(spec.id))
     for thread in refreshers():
         thread.join(PATIENCE)
+    assert not refreshers()
+
+
+def test_without_activity_only_news_are_sent(page: Page) -> None:
+    config.configure(activity=False)
+    try:
+        spec, ticket = page.start()
+        page.until("  running")
+        quiet = time.monotonic() + 2.5
+        with page._news:
+            seen = len(page.updates)
+            page._news.wait_for(lambda: time.monotonic() > quiet, 2.5)
+            assert len(page.updates) == seen
+        page.log(ticket, "a line\n")
+        page.until("a line")
+        page.end(spec, ticket)
+        page.until("  succeeded")
+    finally:
+        config.configure(activity=True)
+
+
+def test_what_a_card_cannot_hold_goes_out_once_below_it(page: Page) -> None:
+    spec, ticket = page.start()
+    page.until("  running")
+    events = page.queue.layout.file(ticket.id, ticket.delivery, EVENTS)
+    table = {"text/html": "<table></table>", "text/plain": "a table"}
+    with open(events, "w") as file:
+        file.write(json.dumps({"kind": "display", "at": 0, "data": table, "metadata": {}}) + "\n")
+    page.end(spec, ticket)
+    page.until("  succeeded")
+    page.live.update(spec.id)
+    assert [sent.data for sent in page.rich] == [table]
+    assert page.rich[0].metadata["nbtasks"]["part"] == "display"
+
+
+def test_other_views_are_looked_at_by_the_same_thread(page: Page) -> None:
+    class View:
+        is_live, looks = True, 0
+
+        def look(self, ended: set[str]) -> bool:
+            self.looks += 1
+            self.is_live = self.looks < 3
+            return True
+
+    view = View()
+    page.live.add_view(view)
+    assert len(refreshers()) == 1
+    for thread in refreshers():
+        thread.join(PATIENCE)
+    assert view.looks == 3
     assert not refreshers()

@@ -16,6 +16,11 @@ def short_id(cell: Cell) -> str:
     return match[1] or match[2]
 
 
+def shape_of(traceback: str) -> str:
+    """A traceback without colours and without the number of its cell."""
+    return re.sub(r"In\[\d+\]", "In[]", re.sub(r"\x1b\[[0-9;]*m", "", traceback))
+
+
 def background(kernel: Kernel, source: str, options: str = "", until: str = "") -> Cell:
     """Run a background cell, and wait until its card shows a status."""
     cell = kernel.run(f"%%background {options}\n{source}")
@@ -40,25 +45,43 @@ def background(kernel: Kernel, source: str, options: str = "", until: str = "") 
         ("-i lengt", "-i lengt: the notebook has no variable of that name; did you mean length?"),
         ("-o 3x", "-o '3x' is no name of a variable"),
         ("-n 'open", "no closing quotation"),
-        ("everything", "'everything' is one too many"),
+        ("everything", "%%background: everything is never assigned in the cell; it assigns x"),
+        ("totl", "%%background: totl is never assigned in the cell; did you mean total?"),
+        ("-o totl", "%%background: totl is never assigned in the cell; did you mean total?"),
+        ("--grace 2m", "%%background: no option --grace; there are --help, --input"),
+        ("--cores 2", "%%background: no option --cores; there are"),
+        ("--gpu 1", "%%background: no option --gpu; there are"),
+        ("--memory 8G", "%%background: no option --memory; there are"),
+        ("--seed 1", "%%background: no option --seed; there are"),
+        ("--hold 30m", "%%background: no option --hold; there are"),
+        ("--in k7q2", "%%background: no option --in; there are"),
+        ("--fresh --replace", "--fresh leaves what runs alone, --replace cancels it: give one of them"),
+        ("--cwd nowhere", "%%background: --cwd nowhere: there is no such folder"),
+        (
+            "--env HOEM",
+            "%%background: --env HOEM: the kernel has no environment variable of that name; did you mean HOME?",
+        ),
+        ("--env HOME=/x", "%%background: --env HOME: the kernel has no environment variable of that name"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_nothing_is_queued(kernel: Kernel, line: str, says: str) -> None:
     kernel.run("length = 1")
     before = kernel.ask("len(nbtasks.tasks())")
-    cell = kernel.run(f"%%background {line}\nx = 1")
+    cell = kernel.run(f"%%background {line}\nx = total = 1")
     assert cell.status == "error"
-    assert says in cell.text
+    assert says.replace("it assigns x", "it assigns x, total") in cell.text
+    assert len(cell.text.splitlines()) == 1
     assert "Traceback" not in cell.text + cell.error
     assert kernel.ask("len(nbtasks.tasks())") == before
 
 
 def test_a_cell_that_is_no_python_is_not_submitted(kernel: Kernel) -> None:
     before = kernel.ask("len(nbtasks.tasks())")
-    cell = kernel.run("%%background\nx = 1\ny = (2")
-    assert cell.status == "error"
-    assert "line 3" in cell.text
-    assert "y = (2" in cell.text
+    plain, cell = kernel.run("#\nx = 1\ny = 2 2"), kernel.run("%%background\nx = 1\ny = 2 2")
+    assert cell.status == plain.status == "error"
+    assert "SyntaxError" in cell.error
+    assert shape_of(cell.error) == shape_of(plain.error), "as that of a plain cell, with the line in the notebook"
+    assert not cell.displays
     assert kernel.ask("len(nbtasks.tasks())") == before
 
 
@@ -204,7 +227,7 @@ def test_what_there_is_to_know_of_a_task(kernel: Kernel) -> None:
     assert kernel.run(f"%task {id} vars").text == "{'x': [1]}"
     assert "succeeded" in kernel.run(f"%task {id}").card
     wrong = kernel.run(f"%task {id} explode")
-    assert "'explode' cannot be done; there are show, logs, result, vars, cancel, retry" in wrong.text
+    assert "'explode' cannot be done; there are show, logs, result, vars, here, cancel, retry, rm, save" in wrong.text
     assert "no task 'zzzzzz'" in kernel.run("%task zzzzzz").text
 
 

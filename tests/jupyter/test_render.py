@@ -11,10 +11,10 @@ from nbtasks.jupyter import render
 from nbtasks.outcome import Failure, Variable
 from nbtasks.status import Status
 from tests.jupyter.page import Page
-from tests.jupyter.samples import NOW, PYTHON_TRACEBACK, Sample, bar, ended, gallery, sample, state
+from tests.jupyter.samples import NOW, PYTHON_TRACEBACK, Sample, bar, ended, gallery, more, sample, state
 from tests.jupyter.test_pictures import PNG, shown
 
-BY_ID = {task.spec.short + task.status: task for task in gallery()}
+BY_ID = {task.spec.short + task.status: task for task in [*gallery(), *more()]}
 
 
 def card(task: render.Shown, **options: object) -> tuple[str, str]:
@@ -30,11 +30,26 @@ def card(task: render.Shown, **options: object) -> tuple[str, str]:
     [
         ("m3x9queued", ["◷ fit forest m3x9 queued 3rd in line"]),
         ("b7eequeued", ["◷ load sales b7ee queued no worker: starting one"]),
+        ("b8eequeued", ["◷ load sales b8ee queued next in line", "no worker: starting one"]),
+        (
+            "f3rtwaiting",
+            [
+                "◷ fetch rates f3rt waiting attempt 2 of 3 in 12 s",
+                "attempt 1 failed after 4 s: ConnectionError: the server closed the connection",
+            ],
+        ),
+        (
+            "b1gtrunning",
+            [
+                "● big table b1gt running 11:40 · 4 GB",
+                "the disk is full: needs 4.2 GB, 1.1 GB free; it tries again until there is room",
+            ],
+        ),
         ("q8ddwaiting", ["◷ train_b q8dd waiting for clean_prices p2vh (running)"]),
         (
             "k7q2running",
             [
-                "● train_model k7q2 running 2:11 · attempt 1 of 3",
+                "● train_model k7q2 running 2:11 · attempt 1 of 3 · 3.6 cores · 1.2 GB",
                 "warming up the cache",
                 "epoch 35% · 7/20 · 18.4 s/it · 3:59 left",
                 "batch 62% · 248/400 · loss=0.31",
@@ -67,7 +82,7 @@ def card(task: render.Shown, **options: object) -> tuple[str, str]:
                 'cell [12], line 3 · 2 frames of pandas folded: nbtasks.get("p2vh").traceback',
                 "----> 3 prices = frame[\"price\"].astype(float)",
                 "kept in task.vars: frame DataFrame 1200 × 8",
-                "%task p2vh retry runs it again",
+                "%task p2vh retry runs it again; %task p2vh here in this kernel, for %debug",
             ],
         ),
         (
@@ -104,7 +119,7 @@ def test_every_status_says_what_is_so_and_what_one_can_do(short: str, lines: lis
 def test_plain_text_for_terminals() -> None:
     _, text = card(BY_ID["k7q2running"])
     assert text.split("\n")[:4] == [
-        "(o) train_model  k7q2  running  2:11  attempt 1 of 3",
+        "(o) train_model  k7q2  running  2:11  attempt 1 of 3  3.6 cores  1.2 GB",
         "    warming up the cache",
         "    epoch 7/20  |########----------------|   35%  18.4 s/it  3:59 left",
         "    batch 248/400  |###############---------|   62%  loss=0.31",

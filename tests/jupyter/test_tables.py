@@ -40,8 +40,8 @@ def test_html_has_the_same() -> None:
     assert page.tags.count("tr") == 14
     for said in (
         "m3x9\u2002fit forest",
-        "● running 2:11",
-        "✓ succeeded 6:20",
+        "● running2:11",
+        "✓ succeeded6:20",
         "killed, out of memory",
         "queue 1.2 GB",
         "11:57",
@@ -61,6 +61,28 @@ def test_a_long_table_is_cut_and_says_so() -> None:
     bundle = render.table(tasks, now=NOW, limit=20)
     assert bundle["text/html"].count("<tr>") == 21
     assert "20 queued among the first 20; there are more" in bundle["text/plain"]
+
+
+def test_counts_are_of_all_and_it_says_how_to_see_the_rest() -> None:
+    tasks = (sample("t", Status.QUEUED) for _ in range(1000))
+    counts = {Status.QUEUED: 1000, Status.SUCCEEDED: 9240}
+    bundle = render.table(tasks, now=NOW, limit=20, counts=counts, total=10_240, more="%tasks -a shows all")
+    assert bundle["text/plain"].split("\n")[-2:] == [
+        "1,000 queued, 9,240 succeeded",
+        "the first 20 of 10,240; %tasks -a shows all",
+    ]
+    assert "the first 20 of 10,240; %tasks -a shows all" in Page(bundle["text/html"]).text
+
+
+def test_times_stand_right() -> None:
+    tasks = [ended("a", Status.SUCCEEDED, "aaaa", took=4320), ended("b", Status.SUCCEEDED, "bbbb", took=0.35)]
+    lines = render.table(tasks, now=NOW)["text/plain"].split("\n")
+    assert lines[1].index("1 h 12") + len("1 h 12") == lines[2].index("0.35 s") + len("0.35 s")
+
+
+def test_who_a_task_waits_for_is_said() -> None:
+    line = render.table(gallery(), now=NOW)["text/plain"].split("\n")[3]
+    assert line.endswith("for clean_prices p2vh (running)")
 
 
 def test_names_that_came_back_stand_for_a_value() -> None:

@@ -80,7 +80,7 @@ def test_every_path_lies_in_the_queue(tmp_path: Path) -> None:
         paths.ended_folder(id), paths.running_folder("s-1"), paths.slot_folder("s-1"), paths.worker_folder("w-1"),
         paths.edges_folder(id), paths.identity("s-1"), paths.identity("w-1"), paths.lock("w-1"), paths.stop("s-1"),
         paths.worker_log("w-1"), paths.cancel_file(id), paths.bells_of("b", "clients"), paths.auto_lock("a@b"),
-        paths.auto_log("a@b"), *(getattr(paths, name) for name in Layout.__slots__),
+        paths.auto_log("a@b"), paths.cell_folder("0" * 32), *(getattr(paths, name) for name in Layout.__slots__),
     ]  # fmt: skip
     for path in made:
         assert path == os.path.normpath(path)

@@ -61,14 +61,14 @@ def test_reasons_of_those_that_wait(queue: Queue) -> None:
     parent = put(queue, "clean")
     child = put(queue, "train", after=(parent.id,))
     others = [put(queue, "other") for _ in range(3)]
-    assert queue.record(parent.id).reason == "next in line"
-    assert queue.record(others[0].id).reason == "2nd in line"
-    assert queue.record(others[2].id).reason == "4th in line"
+    assert queue.record(parent.id).reason.startswith("next in line")
+    assert queue.record(others[0].id).reason.startswith("2nd in line")
+    assert queue.record(others[2].id).reason.startswith("4th in line")
     assert queue.record(child.id).reason == f"for clean {parent.short} (queued)"
     ticket = claim(queue)
     assert queue.record(child.id).reason == f"for clean {parent.short} (running)"
     finish(queue, parent, ticket)
-    assert queue.record(child.id).reason == "next in line", "it is older than the others"
+    assert queue.record(child.id).reason.startswith("next in line"), "it is older than the others"
     queue.cancel(child.id)
     assert queue.record(child.id).reason == "before it started"
 
@@ -280,8 +280,8 @@ def test_a_list_of_what_is_queued_holds_nothing_that_has_gone_on(queue: Queue) -
 def test_the_line_is_the_tasks_own(queue: Queue) -> None:
     put(queue, priority=9)
     spec = put(queue)
-    assert queue.record(spec.id).reason == "2nd in line"
-    assert queue.record(put(queue, lane="gpu").id).reason == "next in line"
+    assert queue.record(spec.id).reason.startswith("2nd in line")
+    assert queue.record(put(queue, lane="gpu").id).reason.startswith("next in line")
     assert f"default@{ENV}@f" == LINE
 
 

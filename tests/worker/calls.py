@@ -14,6 +14,8 @@ import time
 import warnings
 from typing import Any
 
+import nbtasks
+
 
 def pid() -> int:
     """The process that runs this."""
@@ -26,6 +28,14 @@ def note(path: str, line: object) -> int:
     os.write(fd, f"{line}\n".encode())
     os.close(fd)
     return os.getpid()
+
+
+def note_moment(path: str) -> None:
+    """Append the moment of the schedule that this run is for, in seconds since 1970."""
+    task = nbtasks.current_task()
+    assert task is not None
+    assert task.spec.due is not None
+    note(path, round(task.spec.due))
 
 
 def wait_for(path: str) -> int:

@@ -150,3 +150,11 @@ def test_a_paused_queue_wakes_nobody(queue: Queue, start: Start, notes: str) -> 
     assert task.status is Status.QUEUED
     queue.disk.remove(queue.layout.paused)
     assert task.result(30)
+
+
+def test_who_asks_for_a_keyboard_is_told_where_there_is_one(start: Start) -> None:
+    start("-w", "1")
+    task = nbtasks.submit(input, "how many? ")
+    error = task.exception(30)
+    assert "input('how many? ') cannot be answered" in str(error)
+    assert str(error).endswith(f"run this in the notebook itself: %task {task.short} here")

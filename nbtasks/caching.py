@@ -1,0 +1,143 @@
+"""Calls that are not computed twice: a submit with ``cache`` gives the task that has run, or is running, the same call."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from nbtasks import cache_look, context, tasklist
+from nbtasks.cache_finding import NotKeyable
+from nbtasks.cache_keys import CallKeys
+from nbtasks.errors import OptionError
+from nbtasks.handle import Task, attach, renew
+from nbtasks.options import Fields
+from nbtasks.queue import cache, groups
+from nbtasks.queue.cache import Taken
+from nbtasks.queue.directory import Queue
+from nbtasks.queue.records import Record
+from nbtasks.submitting import group_here, here, pack, parts_of, put_call
+from nbtasks.tasklist import TaskList
+
+cache_look.register(Task, lambda task: task.id)  # what it will give is settled by which one it is
+
+
+def submit(
+    function: Any,
+    plain: Callable[..., Any],
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    fields: Fields,
+) -> Task[Any]:
+    """As `submitting.put_call`, with ``cache`` among the fields. `plain` is the function without our decorator."""
+    if not fields["cache"]:
+        return put_call(pack(parts_of(function), name, args, kwargs), name, without(fields))
+    return _Cached(function, plain, name, fields).submit(args, kwargs)
+
+
+def map_calls(
+    function: Any, plain: Callable[..., Any], name: str, iterables: tuple[Iterable[Any], ...], fields: Fields
+) -> TaskList[Any]:
+    """As `tasklist.map_calls`, with ``cache`` among the fields. When one item cannot be pickled, none that is new stays."""
+    if not fields["cache"] or not iterables:
+        return tasklist.map_calls(function, iterables, without(fields))
+    calls = _Cached(function, plain, name, fields)
+    found: list[Task[Any]] = []
+    try:
+        for items in zip(*iterables, strict=False):
+            found.append(calls.submit(items, {}))  # noqa: PERF401  # those before a failure are wanted
+    except BaseException:
+        for task in found:
+            if not task.cached:
+                task.cancel()
+        raise
+    return TaskList(here().queue, [task.id for task in found])
+
+
+def without(fields: Fields) -> Fields:
+    """The fields of a spec: all but ``cache``."""
+    return {key: value for key, value in fields.items() if key != "cache"}
+
+
+def left_out(fields: Fields, what: str) -> Fields:
+    """As `without`, with a warning if there would have been a cache."""
+    if fields.get("cache"):
+        warnings.warn(f"{what} is not cached: what it will be called with is not known yet", stacklevel=3)
+    return without(fields)
+
+
+class _Cached:
+    """One function, of which calls are submitted."""
+
+    def __init__(self, function: Any, plain: Callable[..., Any], name: str, fields: Fields) -> None:
+        self._function, self._name = function, name
+        self._max_age = fields["cache"]
+        self._fields = without(fields)
+        self._queue = here().queue
+        self._frozen = context.capture(self._queue.blobs)
+        self._keys = CallKeys(self._queue.blobs, self._frozen, function, plain, name)
+        self._said = False
+
+    def submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Task[Any]:
+        try:
+            key = self._keys.of(args, kwargs)
+        except NotKeyable as error:
+            task = self._put(args, kwargs)
+            self._warn(error)
+            return task
+        while True:
+            found = cache.find(self._queue, key, self._max_age)
+            if found.record is not None:
+                return take(self._queue, found.record)
+            try:
+                return self._put(args, kwargs, found)
+            except Taken:
+                continue
+
+    def _put(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: cache.Found | None = None) -> Task[Any]:
+        call = pack(parts_of(self._function), self._name, args, kwargs)
+        if found is None:
+            return put_call(call, self._name, self._fields, self._frozen)
+        return put_call(call, self._name, {**self._fields, "cache_key": found.key}, self._frozen, found.claim)
+
+    def _warn(self, error: NotKeyable) -> None:
+        if not self._said:
+            self._said = True
+            warn(self._name, error)
+
+
+def take(queue: Queue, record: Record) -> Task[Any]:
+    """The handle of a task from the cache, which says so."""
+    if record.status.ended and (group := group_here()):  # what lives is not to be cancelled with the pipeline
+        groups.join(queue, group, record.id)
+    task = renew(attach(queue, record.id, spec=record.spec))
+    task.remark = remark(record, "task.invalidate()")
+    return task
+
+
+def remark(record: Record, cure: str) -> str:
+    """What the card of a task from the cache says; `cure` makes it run."""
+    if not record.status.ended:
+        return f"attached: the same call is {record.status} already"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.ended))
+    return f"cached: it succeeded {when}, with the same code and inputs ({cure} lets it run again)"
+
+
+def warn(name: str, error: NotKeyable) -> None:
+    """Say that a call runs without the cache, and why: at the line that submitted it."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "nbtasks":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(f"{name} is not cached: {error}; whether that is the same cannot be told", stacklevel=level)
+
+
+def refuse(fields: Mapping[str, Any], what: str) -> None:
+    """Raise OptionError when somebody asks for a cache where there is none."""
+    if fields.get("cache"):
+        raise OptionError(f"cache has no meaning for {what}")
+
+
+__all__ = ["left_out", "map_calls", "refuse", "remark", "submit", "take", "warn", "without"]
