@@ -13,6 +13,13 @@ import pytest
 from tests.jupyter.kernel import Kernel
 
 Env = dict[str, str]
+# What a test left behind would bind its names in the next one.
+_END_ALL = """
+import nbtasks
+for task in nbtasks.tasks():
+    task.cancel()
+nbtasks.wait(nbtasks.tasks(), timeout=30)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +65,6 @@ def _shared_kernel(tmp_path_factory: pytest.TempPathFactory, env: Env) -> Iterat
 def kernel(_shared_kernel: Kernel) -> Kernel:
     """A kernel with the extension loaded, and without names; starting one takes a second, so they share it."""
     _shared_kernel.forget()
-    cell = _shared_kernel.run("%reset -f\nimport nbtasks")
+    cell = _shared_kernel.run(f"{_END_ALL}\n%reset -f\nimport nbtasks")
     assert cell.status == "ok", cell.error
     return _shared_kernel
