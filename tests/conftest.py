@@ -20,13 +20,19 @@ from nbtasks.worker import autostart
 Report = pytest.TestReport | pytest.CollectReport
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
+# What takes longest begins first, so that no process is still busy when the others are done. A file runs in one process.
+LONGEST = """
+    browser/test_life browser/test_strips test_notebooks browser/test_dashboard test_howto browser/test_newcomer
+    jupyter/test_thirty_cells browser/test_saved_files faults/test_random test_cells browser/test_hostile
+    browser/test_graph jupyter/test_magics test_notebook_tasks faults/test_pipelines jupyter/test_headless
+    jupyter/test_kernel worker/test_supervisor
+""".split()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a fixture that is made once runs in one process: the tests of a file, and all that use the browser."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            group = "browser" if "browser" in item.path.parts else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+    """Longest files first."""
+    order = {f"{Path(__file__).parent}/{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(str(item.path), len(order)))
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NBTASKS_QUEUE", str(tmp_path))
     config.reset()
     path = tmp_path / "told"
-    config.configure(notify_command=[sys.executable, "-c", SCRIPT, str(path), "{name} {status} "])
+    config.configure(notify_command=[sys.executable, "-c", SCRIPT, path.name, "{name} {status} "])  # beside the queue
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -127,7 +128,7 @@ class Following(Waking):
         # started was said at submit; here nobody is there to be told.
         if spec.notify_command:
             facts = {"id": spec.id, "short": spec.short, "name": spec.name, "status": str(status)}
-            notices.start(spec.notify_command, facts, self.root)
+            notices.start(spec.notify_command, facts, os.path.dirname(self.root))
 
     def _children(self, id: str) -> list[str]:
         try:

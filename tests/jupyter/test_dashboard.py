@@ -493,7 +493,6 @@ class Opened:
 opened = Opened()
 
 
-@pytest.mark.xdist_group("many")
 def test_of_ten_thousand_only_the_page_is_read(many: Queue) -> None:
     screen = Screen(many)
     assert f"1–15 of {MANY:,}" in screen.text
@@ -508,7 +507,6 @@ def test_of_ten_thousand_only_the_page_is_read(many: Queue) -> None:
     assert max(screen.sizes) < 12_000, "bytes for a page"
 
 
-@pytest.mark.xdist_group("many")
 def test_ten_thousand_are_counted_filtered_and_sorted(many: Queue) -> None:
     screen = Screen(many)
     assert re.search(r"9,900\s+succeeded.*100\s+failed", screen.text)
@@ -523,7 +521,6 @@ def test_ten_thousand_are_counted_filtered_and_sorted(many: Queue) -> None:
     assert screen.board._contents.facts.record(screen.board._state.shown[0]).outcome.peak_memory == MANY - 1  # type: ignore[union-attr]
 
 
-@pytest.mark.xdist_group("many")
 def test_the_static_table_of_ten_thousand(many: Queue) -> None:
     catalogue = Catalogue(many)
     catalogue.look_at_all()
@@ -536,7 +533,6 @@ def test_the_static_table_of_ten_thousand(many: Queue) -> None:
     assert text[23] == "only name 'fit 49'"
 
 
-@pytest.mark.xdist_group("many")
 def test_a_list_of_tasks_counts_all_of_them(many: Queue) -> None:
     listed = tasklist.TaskList(many, [record.id for record in Facts(all_of(many)).wanted(Filters())])
     assert listed.statuses == {Status.SUCCEEDED: 9_900, Status.FAILED: 100}
