@@ -73,7 +73,7 @@ class Notebooks:
         specs = [records.read_spec(self.queue, place.ticket.id) for place in lookup.ended_tickets(self.queue)]
         once = {spec.id for spec in specs if spec.at_most_once}
         counts = assert_sound(self.queue, acknowledged(self.acks), once, lines(self.ran))
-        assert set(counts) == {"succeeded"}, counts
+        assert set(counts) <= {"succeeded"}, counts
         return counts
 
 
