@@ -181,7 +181,7 @@ def test_a_server_is_restarted_while_a_task_runs(open_notebook: Opener, server_e
     page.server.stop()
     page.server.start()
     page.open()
-    page.wait_text(1, re.compile(r"(?s)train.*running.*as of .*shows now"))
+    page.wait_text(1, re.compile(r"train[\s\S]*running[\s\S]*as of .*shows now"))
     page.shot("before-loading")
     page.open_gate("go")
     page.wait_status(ref, "succeeded")
