@@ -50,8 +50,11 @@ $(VENV)/.has-%: pyproject.toml $(VENV)/.made | deps
 
 venv: $(VENV)/.has-test  ## .venv with the project and what the tests need
 
-demo: $(VENV)/.has-lab $(VENV)/.has-demo  ## execute the worked examples and print what came back
-	@$(PY) notebooks/run.py notebooks/[0-9]*.ipynb
+# Others: make demo NOTEBOOKS=notebooks/03-pipelines.ipynb, or all: make demo NOTEBOOKS='notebooks/0*.ipynb'
+NOTEBOOKS ?= notebooks/01-background-cells.ipynb
+
+demo: $(VENV)/.has-lab $(VENV)/.has-demo  ## execute the first worked example (or NOTEBOOKS=…) and print what came back
+	@$(PY) notebooks/run.py $(NOTEBOOKS)
 
 lint: venv  ## format, lint and types, nothing is changed
 	@$(VENV)/bin/ruff format --check .
