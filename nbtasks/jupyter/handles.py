@@ -28,6 +28,6 @@ def find_task(name: str, namespace: Mapping[str, Any]) -> Task[Any]:
         return api.get(name)
     except TaskNotFound as error:
         hint = did_you_mean(name, handles(namespace), "")
-        if not hint or error.matches:
+        if not hint or any(name in id for id in error.matches):  # a part of several ids is no misspelled name
             raise
         raise TaskNotFound(f"no task {name!r}; {hint}", matches=()) from None
