@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from tests.benchmarks import cached, dashboard, noops, notebook, notebook_tasks, pipelines
+from tests.benchmarks import cached, dashboard, noops, notebook, notebook_tasks, pipelines, prompt
 
 AIMS = {"ProcessPoolExecutor": 0.35, "Huey/SQLite": 3.0}
 
@@ -71,6 +71,7 @@ def main() -> None:
     chosen = parser.parse_args()
     print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores")
     print_import()
+    prompt.print_prompt()
     print_notebook()
     print_pipelines()
     dashboard.print_dashboard()
