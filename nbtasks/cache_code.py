@@ -138,7 +138,7 @@ class Text(NamedTuple):
 
 def look_at_source(tree: ast.Module, text: str | bytes) -> Text:
     """What counts of a source text; `tree` is what was parsed from it, and is changed."""
-    imports = tuple(_imports_of(tree))
+    imports = tuple(imports_of(tree))
     if ("__doc__" if isinstance(text, str) else b"__doc__") not in text:  # type: ignore[operator]
         for node in ast.walk(tree):
             _drop_docstring(node)
@@ -153,7 +153,8 @@ def _drop_docstring(node: Any) -> None:
             node.body[:1] = [] if len(node.body) > 1 or not isinstance(node, ast.Module) else node.body[:1]
 
 
-def _imports_of(tree: ast.AST) -> Iterator[Import]:
+def imports_of(tree: ast.AST) -> Iterator[Import]:
+    """The import statements of a source text, wherever they stand."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (Import(0, alias.name) for alias in node.names)

@@ -15,7 +15,7 @@ from nbtasks.errors import OptionError
 from nbtasks.handle import Task, attach, renew
 from nbtasks.options import Fields
 from nbtasks.queue import cache, groups
-from nbtasks.queue.cache import Taken
+from nbtasks.queue.cache import Found, Taken
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.records import Record
 from nbtasks.submitting import group_here, here, pack, parts_of, put_call
@@ -88,16 +88,13 @@ class _Cached:
             task = self._put(args, kwargs)
             self._warn(error)
             return task
-        while True:
-            found = cache.find(self._queue, key, self._max_age)
-            if found.record is not None:
-                return take(self._queue, found.record)
-            try:
-                return self._put(args, kwargs, found)
-            except Taken:
-                continue
+        return settle(
+            lambda: cache.find(self._queue, key, self._max_age),
+            lambda record: take(self._queue, record),
+            lambda found: self._put(args, kwargs, found),
+        )
 
-    def _put(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: cache.Found | None = None) -> Task[Any]:
+    def _put(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Found | None = None) -> Task[Any]:
         call = pack(parts_of(self._function), self._name, args, kwargs)
         if found is None:
             return put_call(call, self._name, self._fields, self._frozen)
@@ -109,21 +106,36 @@ class _Cached:
             warn(self._name, error)
 
 
-def take(queue: Queue, record: Record) -> Task[Any]:
-    """The handle of a task from the cache, which says so."""
+def settle(
+    find: Callable[[], Found], use: Callable[[Record], Task[Any]], put: Callable[[Found], Task[Any]]
+) -> Task[Any]:
+    """What is found in the cache, or a new task that takes its place there, whoever else tries the same."""
+    while True:
+        found = find()
+        if found.record is not None:
+            return use(found.record)
+        try:
+            return put(found)
+        except Taken:
+            continue
+
+
+def take(queue: Queue, record: Record, more: str = "") -> Task[Any]:
+    """The handle of a task from the cache, which says so, and `more`."""
     if record.status.ended and (group := group_here()):  # what lives is not to be cancelled with the pipeline
         groups.join(queue, group, record.id)
     task = renew(attach(queue, record.id, spec=record.spec))
-    task.remark = remark(record, "task.invalidate()")
+    task.remark = remark(record, "task.invalidate()", more)
     return task
 
 
-def remark(record: Record, cure: str) -> str:
+def remark(record: Record, cure: str, more: str = "") -> str:
     """What the card of a task from the cache says; `cure` makes it run."""
+    more = f"; {more}" if more else ""
     if not record.status.ended:
-        return f"attached: the same call is {record.status} already"
+        return f"attached: the same call is {record.status} already{more}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.ended))
-    return f"cached: it succeeded {when}, with the same code and inputs ({cure} lets it run again)"
+    return f"cached: it succeeded {when}, with the same code and inputs{more} ({cure} lets it run again)"
 
 
 def warn(name: str, error: NotKeyable) -> None:
@@ -134,10 +146,13 @@ def warn(name: str, error: NotKeyable) -> None:
     warnings.warn(f"{name} is not cached: {error}; whether that is the same cannot be told", stacklevel=level)
 
 
-def refuse(fields: Mapping[str, Any], what: str) -> None:
-    """Raise OptionError when somebody asks for a cache where there is none."""
-    if fields.get("cache"):
-        raise OptionError(f"cache has no meaning for {what}")
+def refuse_in_schedules(options: Mapping[str, Any]) -> None:
+    """Raise OptionError when somebody asks for a cache for what recurs."""
+    if options.get("cache"):
+        raise OptionError(
+            "cache has no meaning for what recurs: its code and its arguments stay as they were registered, so that no run "
+            "after the first would compute anything. Let it recur less often, or let what recurs submit with cache itself"
+        )
 
 
-__all__ = ["left_out", "map_calls", "refuse", "remark", "submit", "take", "warn", "without"]
+__all__ = ["left_out", "map_calls", "refuse_in_schedules", "remark", "settle", "submit", "take", "warn", "without"]

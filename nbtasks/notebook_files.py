@@ -41,6 +41,9 @@ class NotebookCall:
     only_page: bool = False  # when all went well, the page alone is left
     cell_timeout: float | None = None  # seconds
     resume: bool = False
+    files: tuple[tuple[str, str], ...] | None = (
+        None  # that its key in the cache stands for: path and SHA-256; None: no key
+    )
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,14 @@ class Call(NamedTuple):
 def pack(function: tuple[Part, ...], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
     """Pickle the arguments. Raises PayloadError, naming the one that cannot be."""
     arguments = payload.dump("arguments", (args, kwargs), references=True, where="the arguments")
-    if arguments.references:
-        _check_parents(here().queue, arguments.references, lambda id: _argument_with(id, args, kwargs))
+    check_arguments(arguments, args, kwargs)
     return Call([*function, arguments], arguments.references, summarize(name, args, kwargs))
+
+
+def check_arguments(packed: Part, args: tuple[Any, ...], kwargs: Mapping[str, Any], word: str = "argument") -> None:
+    """Raise OptionError when one of the arguments, or whatever `word` says, holds a task of another queue."""
+    if packed.references:
+        _check_parents(here().queue, packed.references, lambda id: _argument_with(id, args, kwargs, word))
 
 
 def name_of(function: Any) -> str:
@@ -209,9 +214,9 @@ def _check_parents(queue: Queue, ids: Iterable[str], where: Callable[[str], str]
             )
 
 
-def _argument_with(id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    labelled = [*((f"argument {number}", value) for number, value in enumerate(args, 1))]
-    for label, value in [*labelled, *((f"argument {name!r}", value) for name, value in kwargs.items())]:
+def _argument_with(id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], word: str) -> str:
+    labelled = [*((f"{word} {number}", value) for number, value in enumerate(args, 1))]
+    for label, value in [*labelled, *((f"{word} {name!r}", value) for name, value in kwargs.items())]:
         if id in payload.dump("arguments", value, references=True).references:
             return label
     return ""
