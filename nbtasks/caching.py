@@ -18,7 +18,7 @@ from nbtasks.queue import cache, groups
 from nbtasks.queue.cache import Found, Taken
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.records import Record
-from nbtasks.submitting import group_here, here, pack, parts_of, put_call
+from nbtasks.submitting import Call, group_here, here, pack, parts_of, put_call
 from nbtasks.tasklist import TaskList
 
 cache_look.register(Task, lambda task: task.id)  # what it will give is settled by which one it is
@@ -41,20 +41,12 @@ def submit(
 def map_calls(
     function: Any, plain: Callable[..., Any], name: str, iterables: tuple[Iterable[Any], ...], fields: Fields
 ) -> TaskList[Any]:
-    """As `tasklist.map_calls`, with ``cache`` among the fields. When one item cannot be pickled, none that is new stays."""
+    """As `tasklist.map_calls`, with ``cache`` among the fields. When one item cannot be pickled, nothing is stored."""
     if not fields["cache"] or not iterables:
         return tasklist.map_calls(function, iterables, without(fields))
     calls = _Cached(function, plain, name, fields)
-    found: list[Task[Any]] = []
-    try:
-        for items in zip(*iterables, strict=False):
-            found.append(calls.submit(items, {}))  # noqa: PERF401  # those before a failure are wanted
-    except BaseException:
-        for task in found:
-            if not task.cached:
-                task.cancel()
-        raise
-    return TaskList(here().queue, [task.id for task in found])
+    packed = [(items, calls.pack(items, {})) for items in zip(*iterables, strict=False)]
+    return TaskList(here().queue, [calls.submit(items, {}, call).id for items, call in packed])
 
 
 def without(fields: Fields) -> Fields:
@@ -81,24 +73,24 @@ class _Cached:
         self._keys = CallKeys(self._queue.blobs, self._frozen, function, plain, name)
         self._said = False
 
-    def submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Task[Any]:
+    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        """A call, ready to be put. Raises PayloadError."""
+        return pack(parts_of(self._function), self._name, args, kwargs)
+
+    def submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], call: Call | None = None) -> Task[Any]:
+        """The task of a call: a new one, unless the cache has one. `call` is the call if it was packed before."""
         try:
             key = self._keys.of(args, kwargs)
         except NotKeyable as error:
-            task = self._put(args, kwargs)
+            task = put_call(call or self.pack(args, kwargs), self._name, self._fields, self._frozen)
             self._warn(error)
             return task
+        fields = {**self._fields, "cache_key": key}
         return settle(
             lambda: cache.find(self._queue, key, self._max_age),
             lambda record: take(self._queue, record),
-            lambda found: self._put(args, kwargs, found),
+            lambda found: put_call(call or self.pack(args, kwargs), self._name, fields, self._frozen, found.claim),
         )
-
-    def _put(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Found | None = None) -> Task[Any]:
-        call = pack(parts_of(self._function), self._name, args, kwargs)
-        if found is None:
-            return put_call(call, self._name, self._fields, self._frozen)
-        return put_call(call, self._name, {**self._fields, "cache_key": found.key}, self._frozen, found.claim)
 
     def _warn(self, error: NotKeyable) -> None:
         if not self._said:

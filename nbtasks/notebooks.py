@@ -18,6 +18,7 @@ from nbtasks.notebook_ends import CELL, RUN, STATE
 from nbtasks.notebook_files import NotebookCall
 from nbtasks.notebook_keys import Kernel
 from nbtasks.options import Fields
+from nbtasks.previews import preview
 from nbtasks.queue import records
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.records import Record
@@ -85,6 +86,10 @@ def _prepare(
     timeout_per_cell: float | str | None = None, resume: bool = False, html: bool = False,
 ) -> _Notebook:  # fmt: skip
     path, content = notebook_files.read(path)
+    if not isinstance(parameters, (Mapping, type(None))):
+        raise OptionError(
+            f"the parameters cannot be {preview(parameters)}: give a dict of their values by name, {{'alpha': 0.1}}"
+        )
     given = dict(parameters or {})
     _check_packages(html or str(output or "").endswith(".html"))
     kernel, folder = _kernel(path, content, kernel_name, bool(given))
@@ -150,6 +155,8 @@ def _kernel(path: str, content: notebook_files.Content, asked: str | None, param
     """The kernel that runs the notebook, and the folder of its specification. Raises OptionError when there is none, naming those that are there."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel  # heavy
 
+    if asked is not None and not isinstance(asked, str):
+        raise OptionError(f"kernel_name={asked!r} cannot be: give the name of a kernel, 'python3'")
     named, _ = notebook_files.kernel_of(content)
     name = asked or named
     manager = KernelSpecManager()

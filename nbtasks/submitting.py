@@ -81,10 +81,16 @@ class Call(NamedTuple):
     summary: str
 
 
-def pack(function: tuple[Part, ...], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-    """Pickle the arguments. Raises PayloadError, naming the one that cannot be."""
+def pack(
+    function: tuple[Part, ...],
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    given: tuple[Any, ...] | None = None,
+) -> Call:
+    """Pickle the arguments. Raises PayloadError, naming the one that cannot be; `given` are those that somebody wrote."""
     arguments = payload.dump("arguments", (args, kwargs), references=True, where="the arguments")
-    check_arguments(arguments, args, kwargs)
+    check_arguments(arguments, args if given is None else given, kwargs)
     return Call([*function, arguments], arguments.references, summarize(name, args, kwargs))
 
 
@@ -97,8 +103,9 @@ def check_arguments(packed: Part, args: tuple[Any, ...], kwargs: Mapping[str, An
 def name_of(function: Any) -> str:
     """What a task of this function is called. Raises OptionError when it is none."""
     if not callable(function):
+        kind = type(function).__name__
         raise OptionError(
-            f"a {type(function).__name__} cannot be called: give the function and its arguments, submit(train, x), "
+            f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} cannot be called: give the function and its arguments, submit(train, x), "
             "not what it returned, submit(train(x))"
         )
     named = getattr(function, "func", function)  # functools.partial

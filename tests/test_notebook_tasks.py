@@ -172,6 +172,24 @@ def test_a_wrong_parameter_is_refused(quiet: Path, parameters: dict[str, Any], c
     assert not list(nbtasks.tasks())
 
 
+@pytest.mark.parametrize("parameters", [["alpha"], "alpha=1"])
+def test_parameters_are_a_dict(quiet: Path, parameters: Any) -> None:
+    path = write(quiet / "report.ipynb", DEFAULTS, "alpha")
+    with pytest.raises(OptionError, match=r"the parameters cannot be .*: give a dict of their values by name"):
+        nbtasks.submit_notebook(path, parameters)
+    assert not list(nbtasks.tasks())
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_task_of_another_queue_is_no_parameter(quiet: Path, tmp_path: Path, cache: bool) -> None:
+    path = write(quiet / "report.ipynb", DEFAULTS, "alpha")
+    task = nbtasks.submit(len, "four")
+    nbtasks.configure(queue=tmp_path / "other")
+    with pytest.raises(OptionError, match=rf"parameter 'layers' holds the task {task.id}, which is not in .* but in"):
+        nbtasks.submit_notebook(path, {"alpha": 1.0, "layers": [task]}, cache=cache)
+    assert not list(nbtasks.tasks())
+
+
 def test_a_notebook_without_parameters_takes_none(quiet: Path) -> None:
     path = write(quiet / "report.ipynb", "alpha = 1")
     with pytest.raises(OptionError, match="no cell is tagged 'parameters'"):
@@ -202,11 +220,20 @@ def _json(content: str) -> Callable[[Path], Path]:
         (_json('{"a": 1}'), {}, "has no 'nbformat'"),
         (_json('{"nbformat": 9, "cells": []}'), {}, "format 9"),
         (_json('{"nbformat": 4, "cells": [], "metadata": {}}'), {}, "no cell that could be run"),
+        (_json('{"nbformat": 4,\n<<<<<<< HEAD\n"cells": []}'), {}, "has the marks of a merge conflict"),
+        (
+            _json('{"nbformat": 4, "cells": [{"cell_type": "code", "source": ["a", 1]}]}'),
+            {},
+            "source of cell 1 is no text",
+        ),
+        (lambda folder: 3, {}, "3 is no path of a notebook: give one"),
         (lambda folder: folder, {}, "is a folder"),
         (lambda folder: folder / "rport.ipynb", {}, "did you mean 'report.ipynb'"),
         (lambda folder: write(folder / "x.ipynb", "1", kernel=None), {}, "names no kernel: give one, kernel_name="),
         (lambda folder: write(folder / "x.ipynb", "1", kernel={**KERNEL, "name": "py9"}), {}, "'py9' is not installed"),
         (None, {"kernel_name": "julia-9"}, r"'julia-9' is not installed \(there are .*python3"),
+        (None, {"kernel_name": 3}, "give the name of a kernel"),
+        (None, {"output": 3}, "give the name of a file"),
         (None, {"output": "{nme}.ipynb"}, r"there is no \{nme\}; did you mean \{name\}"),
         (None, {"output": "copy.txt"}, "ends in .ipynb or .html"),
         (None, {"output": "."}, "ends in .ipynb or .html"),
