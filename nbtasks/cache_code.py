@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from types import CellType, CodeType, FunctionType
 from typing import Any, NamedTuple
 
+from nbtasks.digests import constant_text
+
 _DOCUMENTED = 0x4000000  # co_flags: has a docstring
 _NOTES = frozenset({"__doc__", "__firstlineno__"})  # what the body of a class notes of its source
 _CONSTANT, _NAME = frozenset(dis.hasconst), frozenset(dis.hasname)
@@ -65,24 +67,13 @@ def _text(code: CodeType) -> str:
         if step.opname == "STORE_NAME" and step.argval in _NOTES and steps:
             steps.pop()
         elif step.opcode in _CONSTANT:
-            steps.append((step.opname, constant(step.argval)))
+            steps.append((step.opname, constant_text(step.argval, _text)))
         else:
             steps.append((step.opname, step.argrepr if step.opcode in _NAME else step.arg))
     return repr((
         code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_DOCUMENTED, code.co_varnames,
         code.co_cellvars, code.co_freevars, code.co_exceptiontable, steps,
     ))  # fmt: skip
-
-
-def constant(value: object) -> str:
-    """A constant of code, with its type; sets in an order of their own."""
-    if isinstance(value, CodeType):
-        return _text(value)
-    if isinstance(value, frozenset):
-        return f"frozenset {sorted(map(constant, value))}"
-    if isinstance(value, tuple):
-        return f"tuple {[constant(item) for item in value]}"
-    return f"{type(value).__name__} {value!r}"
 
 
 def _imports(code: CodeType) -> Iterator[Import]:

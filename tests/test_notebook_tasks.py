@@ -78,8 +78,46 @@ VARIED = [
 ]
 
 
-def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path) -> None:
-    path = write(folder / "varied.ipynb", *VARIED)
+# What is rare: errors of other kinds, text of other kinds, widgets that are changed later, data that few know.
+ODD = [
+    "import sys, warnings, ipywidgets, numpy as np\nfrom IPython.display import JSON, SVG, Javascript, Latex, clear_output, display",
+    ("def broken(:\n    pass", "raises-exception"),
+    ("raise SystemExit(3)", "raises-exception"),
+    ("input('name? ')", "raises-exception"),
+    (
+        "class Fehler(Exception): pass\ntry:\n    {}['ü']\nexcept KeyError as e:\n    raise Fehler('☃ ' * 3) from e",
+        "raises-exception",
+    ),
+    ("raise ExceptionGroup('two', [ValueError('a'), TypeError('b')])", "raises-exception"),
+    "print('10 %\\r20 %\\r100 %')\nprint('\\x1b[31mred\\x1b[0m', end='')\nprint('x' * 30_000)",
+    "sys.stdout.write('no line end'); warnings.warn('mind this', UserWarning)",
+    "import asyncio\nawait asyncio.sleep(0.01)\n'after ' + 'await'",
+    "display({'text/plain': 'p', 'application/x-own+json': {'a': [1, None]}}, raw=True, metadata={'own': 1})\nJSON({'ü': [1]})",
+    "display(Latex('$x^2$'), Javascript('1'), SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>'))\nnp.arange(3000).reshape(50, 60)",
+    "slider = ipywidgets.IntSlider(3)\nshown = display(slider, display_id='s')\n_ = shown.update(ipywidgets.HTML('<b>two</b>'))",
+    "slider.value = 8\nout = ipywidgets.Output()\nout.append_stdout('late')\nout",
+    "with out:\n    1 / 0",
+    "%%capture kept\nprint('not seen')",
+    "kept.show()\n%xmode Minimal",
+    ("1 / 0", "raises-exception"),
+    "%%html\n<i>cell</i>",
+    "get_ipython().set_next_input('never there')\n%pinfo2 len",
+    "for n in range(3):\n    display(n, display_id='n', update=n > 0)\nclear_output(wait=True)",
+    "print('cleared before')\nNone",
+]
+
+
+@pytest.mark.parametrize("cells", [VARIED, ODD], ids=["varied", "odd"])
+def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path, cells: list[Any]) -> None:
+    path = write(folder / "varied.ipynb", *cells)
+    if cells is ODD:  # as older editors write it: lines without ids, with cells that are no code
+        content = json.loads(path.read_text()) | {"nbformat_minor": 2}
+        for cell in content["cells"]:
+            del cell["id"]
+        content["cells"].insert(
+            3, {"cell_type": "raw", "metadata": {"format": "text/x-rst"}, "source": ["*raw*\n", "ü"]}
+        )
+        path.write_text(json.dumps(content))
     expected = alone(path, tmp_path)
     task = nbtasks.submit_notebook(path, output=folder / "out" / "done.ipynb")
     assert task.result(60) == str(folder / "out" / "done.ipynb")
@@ -87,6 +125,14 @@ def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path) -> None:
     assert shown(done) == shown(expected)
     assert "widget-state" in json.dumps(done.metadata)
     assert done.metadata.language_info == expected.metadata.language_info
+
+
+def test_replies_that_come_while_a_widget_answers_are_seen(folder: Path) -> None:
+    cells = [
+        "import ipywidgets\nout = ipywidgets.Output()\nout",
+        *["with out:\n    print('x')\nout.clear_output()"] * 60,
+    ]
+    assert nbtasks.submit_notebook(write(folder / "widgets.ipynb", *cells)).result(60)
 
 
 def test_a_failing_notebook_leaves_what_nbclient_leaves(folder: Path, tmp_path: Path) -> None:
