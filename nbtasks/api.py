@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ALL_COMPLETED
+from datetime import timedelta
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from nbtasks import notebooks, processes, run, scheduling
@@ -70,6 +71,7 @@ def submit_notebook(
     path: str | os.PathLike[str], parameters: Mapping[str, object] | None = None, *,
     output: str | os.PathLike[str] | None = None, kernel_name: str | None = None,
     timeout_per_cell: float | str | None = None, resume: bool = False, html: bool = False,
+    cache: bool | float | str | timedelta | None = None,
 ) -> Task[Any]:  # fmt: skip
     """Run a notebook, as it is now, in the background: in its kernel (or `kernel_name`) and its folder.
 
@@ -84,7 +86,7 @@ def submit_notebook(
     """
     return _PLAIN.submit_notebook(
         path, parameters, output=output, kernel_name=kernel_name, timeout_per_cell=timeout_per_cell, resume=resume,
-        html=html,
+        html=html, cache=cache,
     )  # fmt: skip
 
 

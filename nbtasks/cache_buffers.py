@@ -57,10 +57,22 @@ def _of_array(numpy: Any, array: Any) -> bytes:
         return b""
     if array.flags.c_contiguous:
         return digest(array.reshape(-1).view(numpy.uint8))  # also of types that memoryview does not know
-    # Not in one piece: parts along the first axis, each small enough to be copied.
-    step = max(1, _PIECE * len(array) // array.nbytes)
-    parts = [array[at : at + step] for at in range(0, len(array), step)]
-    return _of_pieces(parts, lambda part: numpy.ascontiguousarray(part).reshape(-1).view(numpy.uint8))
+    # Not in one piece: the pieces that a copy in one piece would have, so that the digest is the same.
+    if array.nbytes <= _PIECE:
+        return digest(_cut(numpy, array, 0, array.nbytes))
+    pieces = [(at, min(at + _PIECE, array.nbytes)) for at in range(0, array.nbytes, _PIECE)]
+    return _of_pieces(pieces, lambda piece: _cut(numpy, array, *piece))
+
+
+def _cut(numpy: Any, array: Any, start: int, end: int) -> Any:
+    """The bytes from `start` to `end` of a contiguous copy of `array`, of which no more is made than that takes."""
+    row = array.nbytes // len(array)
+    first, last = start // row, -(-end // row)
+    if row > _PIECE and array.ndim > 1:
+        rows = range(first, last)
+        return b"".join(_cut(numpy, array[at], max(start - at * row, 0), min(end - at * row, row)) for at in rows)
+    copied = numpy.ascontiguousarray(array[first:last]).reshape(-1).view(numpy.uint8)
+    return copied[start - first * row : end - first * row]
 
 
 def pandas_parts(obj: Any) -> tuple[str, Any] | None:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from types import CellType, CodeType, FunctionType
 from typing import Any, NamedTuple
 
+from nbtasks.digests import constant_text
+
 _DOCUMENTED = 0x4000000  # co_flags: has a docstring
 _NOTES = frozenset({"__doc__", "__firstlineno__"})  # what the body of a class notes of its source
 _CONSTANT, _NAME = frozenset(dis.hasconst), frozenset(dis.hasname)
@@ -65,24 +67,13 @@ def _text(code: CodeType) -> str:
         if step.opname == "STORE_NAME" and step.argval in _NOTES and steps:
             steps.pop()
         elif step.opcode in _CONSTANT:
-            steps.append((step.opname, constant(step.argval)))
+            steps.append((step.opname, constant_text(step.argval, _text)))
         else:
             steps.append((step.opname, step.argrepr if step.opcode in _NAME else step.arg))
     return repr((
         code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_DOCUMENTED, code.co_varnames,
         code.co_cellvars, code.co_freevars, code.co_exceptiontable, steps,
     ))  # fmt: skip
-
-
-def constant(value: object) -> str:
-    """A constant of code, with its type; sets in an order of their own."""
-    if isinstance(value, CodeType):
-        return _text(value)
-    if isinstance(value, frozenset):
-        return f"frozenset {sorted(map(constant, value))}"
-    if isinstance(value, tuple):
-        return f"tuple {[constant(item) for item in value]}"
-    return f"{type(value).__name__} {value!r}"
 
 
 def _imports(code: CodeType) -> Iterator[Import]:
@@ -138,7 +129,7 @@ class Text(NamedTuple):
 
 def look_at_source(tree: ast.Module, text: str | bytes) -> Text:
     """What counts of a source text; `tree` is what was parsed from it, and is changed."""
-    imports = tuple(_imports_of(tree))
+    imports = tuple(imports_of(tree))
     if ("__doc__" if isinstance(text, str) else b"__doc__") not in text:  # type: ignore[operator]
         for node in ast.walk(tree):
             _drop_docstring(node)
@@ -153,7 +144,8 @@ def _drop_docstring(node: Any) -> None:
             node.body[:1] = [] if len(node.body) > 1 or not isinstance(node, ast.Module) else node.body[:1]
 
 
-def _imports_of(tree: ast.AST) -> Iterator[Import]:
+def imports_of(tree: ast.AST) -> Iterator[Import]:
+    """The import statements of a source text, wherever they stand."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (Import(0, alias.name) for alias in node.names)

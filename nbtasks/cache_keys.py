@@ -44,7 +44,7 @@ class CallKeys:
         look = self._look.fork()
         with bounded():
             look.add_arguments(self._plain, args, kwargs)
-            return _key(look, self._there)
+            return key_of(look, self._there)
 
 
 def of_cell(
@@ -61,10 +61,10 @@ def of_cell(
             look.add(name)
             with finding(f"the variable {name}"):
                 look.add(inputs[name])
-        return _key(look, there)
+        return key_of(look, there)
 
 
-def _key(look: Look, there: Context) -> str:
+def key_of(look: Look, there: Context) -> str:
     """The key, with all that was looked at, and where it would run."""
     changes = {name: value for name, value in there.environ.items() if not name.startswith(_SILENT)}
     python = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"

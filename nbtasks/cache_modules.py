@@ -9,7 +9,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nbtasks import sources
@@ -28,16 +28,20 @@ _versions: dict[str, tuple[float, str]] = {}
 class Modules:
     """The modules that some code uses, directly or through others of the project."""
 
-    def __init__(self, blobs: Blobs, frozen: Mapping[str, Source]) -> None:
-        """`frozen` are the sources of the project that were stored in `blobs` for the task."""
-        self._blobs, self._frozen = blobs, frozen
+    def __init__(self, blobs: Blobs, frozen: Mapping[str, Source], folders: Sequence[str] = ()) -> None:
+        """`frozen` are the sources of the project that were stored in `blobs` for the task.
+
+        `folders` come first where modules are looked for: those of another process, whose modules are not frozen.
+        """
+        self._blobs, self._frozen, self._folders = blobs, frozen, list(folders)
         self._seen: set[str] = set()
         self.used: dict[str, str] = {}  # module of the project, or installed package: source or version
+        self.files: dict[str, str] = {}  # of the project, that were read here: the SHA-256 of each
 
     def fork(self) -> Modules:
         """The same modules, to which others may be added."""
-        other = Modules(self._blobs, self._frozen)
-        other._seen, other.used = set(self._seen), dict(self.used)
+        other = Modules(self._blobs, self._frozen, self._folders)
+        other._seen, other.used, other.files = set(self._seen), dict(self.used), dict(self.files)
         return other
 
     def use(self, name: str) -> None:
@@ -68,10 +72,10 @@ class Modules:
         if top == _OURS:
             self.used[top] = version_of(top)
         elif top not in sys.stdlib_module_names:
-            spec = _find(name)
+            spec = self.find(name)
             if spec is not None and spec.origin and not sources.is_installed(spec.origin):
                 return self._note_file(name, spec)
-            self.used.setdefault(top, version_of(top) if _find(top) is not None else "missing")
+            self.used.setdefault(top, version_of(top) if self.find(top) is not None else "missing")
         return []
 
     def _note_file(self, name: str, spec: Any) -> list[str]:
@@ -84,9 +88,10 @@ class Modules:
         except OSError:
             self.used[name] = "missing"
             return []
+        self.files[spec.origin] = hashlib.sha256(data).hexdigest()
         if spec.origin.endswith(".py"):
             return self._note_source(name, data, spec.submodule_search_locations is not None)
-        self.used[name] = hashlib.sha256(data).hexdigest()
+        self.used[name] = self.files[spec.origin]
         return []
 
     def _note_source(self, name: str, data: bytes, is_package: bool) -> list[str]:
@@ -118,14 +123,33 @@ class Modules:
         full = f"{package}.{name}"
         if full in self._frozen:
             return True
-        spec = _find(package)
+        spec = self.find(package)
         if (
             spec is None
             or spec.submodule_search_locations is None
             or (spec.origin and sources.is_installed(spec.origin))
         ):
             return False
-        return package.partition(".")[0] not in sys.stdlib_module_names and _find(full) is not None
+        return package.partition(".")[0] not in sys.stdlib_module_names and self.find(full) is not None
+
+    def is_beside(self, name: str) -> bool:
+        """Whether a module lies in the folders that come first."""
+        return importlib.machinery.PathFinder.find_spec(name.partition(".")[0], self._folders) is not None
+
+    def find(self, name: str) -> Any:
+        """The spec of a module, without importing anything; None when there is none of that name."""
+        top, *rest = name.split(".")
+        spec = importlib.machinery.PathFinder.find_spec(top, self._folders) if self._folders else None
+        if spec is None or (spec.origin is None and getattr(_find(top), "origin", None)):  # a mere folder comes last
+            return _find(name)
+        full = top
+        for part in rest:
+            full = f"{full}.{part}"
+            folders = spec.submodule_search_locations
+            spec = importlib.machinery.PathFinder.find_spec(full, folders) if folders is not None else None
+            if spec is None:
+                return None
+        return spec
 
 
 def _find(name: str) -> Any:

@@ -15,10 +15,10 @@ from nbtasks.errors import OptionError
 from nbtasks.handle import Task, attach, renew
 from nbtasks.options import Fields
 from nbtasks.queue import cache, groups
-from nbtasks.queue.cache import Taken
+from nbtasks.queue.cache import Found, Taken
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.records import Record
-from nbtasks.submitting import group_here, here, pack, parts_of, put_call
+from nbtasks.submitting import Call, group_here, here, pack, parts_of, put_call
 from nbtasks.tasklist import TaskList
 
 cache_look.register(Task, lambda task: task.id)  # what it will give is settled by which one it is
@@ -41,20 +41,12 @@ def submit(
 def map_calls(
     function: Any, plain: Callable[..., Any], name: str, iterables: tuple[Iterable[Any], ...], fields: Fields
 ) -> TaskList[Any]:
-    """As `tasklist.map_calls`, with ``cache`` among the fields. When one item cannot be pickled, none that is new stays."""
+    """As `tasklist.map_calls`, with ``cache`` among the fields. When one item cannot be pickled, nothing is stored."""
     if not fields["cache"] or not iterables:
         return tasklist.map_calls(function, iterables, without(fields))
     calls = _Cached(function, plain, name, fields)
-    found: list[Task[Any]] = []
-    try:
-        for items in zip(*iterables, strict=False):
-            found.append(calls.submit(items, {}))  # noqa: PERF401  # those before a failure are wanted
-    except BaseException:
-        for task in found:
-            if not task.cached:
-                task.cancel()
-        raise
-    return TaskList(here().queue, [task.id for task in found])
+    packed = [(items, calls.pack(items, {})) for items in zip(*iterables, strict=False)]
+    return TaskList(here().queue, [calls.submit(items, {}, call).id for items, call in packed])
 
 
 def without(fields: Fields) -> Fields:
@@ -81,27 +73,24 @@ class _Cached:
         self._keys = CallKeys(self._queue.blobs, self._frozen, function, plain, name)
         self._said = False
 
-    def submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Task[Any]:
+    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        """A call, ready to be put. Raises PayloadError."""
+        return pack(parts_of(self._function), self._name, args, kwargs)
+
+    def submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], call: Call | None = None) -> Task[Any]:
+        """The task of a call: a new one, unless the cache has one. `call` is the call if it was packed before."""
         try:
             key = self._keys.of(args, kwargs)
         except NotKeyable as error:
-            task = self._put(args, kwargs)
+            task = put_call(call or self.pack(args, kwargs), self._name, self._fields, self._frozen)
             self._warn(error)
             return task
-        while True:
-            found = cache.find(self._queue, key, self._max_age)
-            if found.record is not None:
-                return take(self._queue, found.record)
-            try:
-                return self._put(args, kwargs, found)
-            except Taken:
-                continue
-
-    def _put(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: cache.Found | None = None) -> Task[Any]:
-        call = pack(parts_of(self._function), self._name, args, kwargs)
-        if found is None:
-            return put_call(call, self._name, self._fields, self._frozen)
-        return put_call(call, self._name, {**self._fields, "cache_key": found.key}, self._frozen, found.claim)
+        fields = {**self._fields, "cache_key": key}
+        return settle(
+            lambda: cache.find(self._queue, key, self._max_age),
+            lambda record: take(self._queue, record),
+            lambda found: put_call(call or self.pack(args, kwargs), self._name, fields, self._frozen, found.claim),
+        )
 
     def _warn(self, error: NotKeyable) -> None:
         if not self._said:
@@ -109,21 +98,36 @@ class _Cached:
             warn(self._name, error)
 
 
-def take(queue: Queue, record: Record) -> Task[Any]:
-    """The handle of a task from the cache, which says so."""
+def settle(
+    find: Callable[[], Found], use: Callable[[Record], Task[Any]], put: Callable[[Found], Task[Any]]
+) -> Task[Any]:
+    """What is found in the cache, or a new task that takes its place there, whoever else tries the same."""
+    while True:
+        found = find()
+        if found.record is not None:
+            return use(found.record)
+        try:
+            return put(found)
+        except Taken:
+            continue
+
+
+def take(queue: Queue, record: Record, more: str = "") -> Task[Any]:
+    """The handle of a task from the cache, which says so, and `more`."""
     if record.status.ended and (group := group_here()):  # what lives is not to be cancelled with the pipeline
         groups.join(queue, group, record.id)
     task = renew(attach(queue, record.id, spec=record.spec))
-    task.remark = remark(record, "task.invalidate()")
+    task.remark = remark(record, "task.invalidate()", more)
     return task
 
 
-def remark(record: Record, cure: str) -> str:
+def remark(record: Record, cure: str, more: str = "") -> str:
     """What the card of a task from the cache says; `cure` makes it run."""
+    more = f"; {more}" if more else ""
     if not record.status.ended:
-        return f"attached: the same call is {record.status} already"
+        return f"attached: the same call is {record.status} already{more}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.ended))
-    return f"cached: it succeeded {when}, with the same code and inputs ({cure} lets it run again)"
+    return f"cached: it succeeded {when}, with the same code and inputs{more} ({cure} lets it run again)"
 
 
 def warn(name: str, error: NotKeyable) -> None:
@@ -134,10 +138,13 @@ def warn(name: str, error: NotKeyable) -> None:
     warnings.warn(f"{name} is not cached: {error}; whether that is the same cannot be told", stacklevel=level)
 
 
-def refuse(fields: Mapping[str, Any], what: str) -> None:
-    """Raise OptionError when somebody asks for a cache where there is none."""
-    if fields.get("cache"):
-        raise OptionError(f"cache has no meaning for {what}")
+def refuse_in_schedules(options: Mapping[str, Any]) -> None:
+    """Raise OptionError when somebody asks for a cache for what recurs."""
+    if options.get("cache"):
+        raise OptionError(
+            "cache has no meaning for what recurs: its code and its arguments stay as they were registered, so that no run "
+            "after the first would compute anything. Let it recur less often, or let what recurs submit with cache itself"
+        )
 
 
-__all__ = ["left_out", "map_calls", "refuse", "remark", "submit", "take", "warn", "without"]
+__all__ = ["left_out", "map_calls", "refuse_in_schedules", "remark", "settle", "submit", "take", "warn", "without"]

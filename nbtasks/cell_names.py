@@ -78,11 +78,11 @@ def syntax_tree(source: str) -> ast.Module:
 def _as_shell_runs_it(source: str) -> str:
     """A whole cell as this notebook's shell would run it, with its own transformers and `ls` for `%ls`."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return _transformed(source) if shell is None else str(shell.transform_cell(source))
+    return as_plain_shell_runs_it(source) if shell is None else str(shell.transform_cell(source))
 
 
-def _transformed(source: str) -> str:
-    """Code with its magics as calls. Without IPython it is plain Python already."""
+def as_plain_shell_runs_it(source: str) -> str:
+    """Code with its magics as calls, as a shell without extensions runs it. Without IPython it is plain Python already."""
     try:
         from IPython.core.inputtransformer2 import TransformerManager
     except ImportError:
@@ -134,7 +134,7 @@ def _code(line: str, walk: Walk, keep: bool) -> bool:
 
 def _parses(source: str) -> bool:
     try:
-        ast.parse(_transformed(source))
+        ast.parse(as_plain_shell_runs_it(source))
     except SyntaxError:
         return False
     return True
@@ -143,7 +143,7 @@ def _parses(source: str) -> bool:
 def _walk_kept(source: str, walk: Walk, keep: bool) -> None:
     """Walk code that runs here; what it assigns stays only with `keep`."""
     assigned, bound = dict(walk.found.assigned), set(walk.bound)
-    walk.visit(ast.parse(_transformed(source)))
+    walk.visit(ast.parse(as_plain_shell_runs_it(source)))
     if not keep:
         walk.found.assigned.clear()
         walk.found.assigned.update(assigned)

@@ -32,6 +32,8 @@ _WIDTH = 78
 @click.option("-k", "--kernel", metavar="NAME", help="Instead of the kernel that the notebook names.")
 @click.option("--timeout-per-cell", metavar="TIME", help="The longest that a cell may take: 90, 10m, 2h.")
 @click.option("--resume", is_flag=True, help="Go on from the cell that failed, if those before it are unchanged.")
+@click.option("--cache", is_flag=True, help="Use what the same cells have brought before with the same parameters.")
+@click.option("--max-age", metavar="TIME", help="As --cache, with nothing that is older: 12h, 7d.")
 @click.option("--timeout", metavar="TIME", help="The longest that all of it may take.")
 @click.option("--retries", type=click.IntRange(0), help="How often to try again when it fails.")
 @click.option("-l", "--lane", help="Submit it to this lane.")
@@ -39,7 +41,8 @@ _WIDTH = 78
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def run_file(
     path: str, given: tuple[str, ...], output: str | None, html: bool, kernel: str | None, timeout_per_cell: str | None,
-    resume: bool, timeout: str | None, retries: int | None, lane: str | None, detach: bool, as_json: bool,
+    resume: bool, cache: bool, max_age: str | None, timeout: str | None, retries: int | None, lane: str | None,
+    detach: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Run a notebook in the background, or a script that makes pipelines (pipeline.py, or MODULE:FUNCTION), and wait for it.
 
@@ -49,7 +52,7 @@ def run_file(
     """
     if cli_graph.is_code(path):
         others = {"-o": output, "--html": html, "-k": kernel, "--timeout-per-cell": timeout_per_cell, "--resume": resume,
-                  "--timeout": timeout, "--retries": retries, "-l": lane}  # fmt: skip
+                  "--cache": cache, "--max-age": max_age, "--timeout": timeout, "--retries": retries, "-l": lane}  # fmt: skip
         if wrong := [name for name, value in others.items() if value]:
             raise OptionError(
                 f"{', '.join(wrong)} cannot be given with {path}: it is for notebooks; set it with nbtasks.using"
@@ -58,8 +61,11 @@ def run_file(
     using = api.using(timeout=seconds("--timeout", timeout), retries=retries, lane=lane)
     task = using.submit_notebook(
         path, _parameters(path, given), output=output, html=html, kernel_name=kernel, timeout_per_cell=timeout_per_cell,
-        resume=resume,
+        resume=resume, cache=_age(max_age) or cache,
     )  # fmt: skip
+    found = task.cached and task.done()
+    if task.cached and not as_json:
+        print(task.remark.replace("task.invalidate()", f"nbtasks clean --cache -n {task.name}"))
     if not detach:
         _watch(task, quiet=as_json)
     if as_json:
@@ -67,7 +73,7 @@ def run_file(
     elif detach:
         print(f"{task.name} {task.short} {task.status}")
     else:
-        _report(task)
+        _report(task, with_log=not found)
     return 0 if detach or task.status is Status.SUCCEEDED else 1
 
 
@@ -80,6 +86,13 @@ def _parameters(path: str, given: tuple[str, ...]) -> dict[str, object]:
     known = notebook_parameters.parameters_of(content)
     notebook_parameters.check_names(pairs, known, path)
     return {name: notebook_parameters.from_text((known or {})[name], text) for name, text in pairs.items()}
+
+
+def _age(text: str | None) -> float | None:
+    age = seconds("--max-age", text)
+    if age == 0:
+        raise OptionError("--max-age=0 would never use anything: leave it out")
+    return age
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -111,9 +124,10 @@ def _watch(task: Task[Any], quiet: bool) -> None:
         print(file=sys.stderr)
 
 
-def _report(task: Task[Any]) -> None:
+def _report(task: Task[Any], with_log: bool) -> None:
     record = task.record
-    print(cli_show.clean(record.read_log().decode("utf-8", "replace")).rstrip())
+    if with_log:
+        print(cli_show.clean(record.read_log().decode("utf-8", "replace")).rstrip())
     if record.status is Status.SUCCEEDED:
         value = task.value
         if not (isinstance(value, str) and os.path.isfile(value)):  # the path is in the log

@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -71,12 +72,12 @@ class Using:
         self, path: str | os.PathLike[str], parameters: Mapping[str, object] | None = None, *,
         output: str | os.PathLike[str] | None = None, kernel_name: str | None = None,
         timeout_per_cell: float | str | None = None, resume: bool = False, html: bool = False,
+        cache: bool | float | str | timedelta | None = None,
     ) -> Task[Any]:  # fmt: skip
         """Run a notebook in the background with these options; see `nbtasks.submit_notebook`."""
-        caching.refuse(self._fields, "a notebook: let a cell of it be cached, `%%background --cache`")
         return notebooks.submit(
-            path, parameters, caching.without(self._fields), output=output, kernel_name=kernel_name, timeout_per_cell=timeout_per_cell,
-            resume=resume, html=html,
+            path, parameters, {**self._fields, **parse({"cache": cache})}, output=output, kernel_name=kernel_name,
+            timeout_per_cell=timeout_per_cell, resume=resume, html=html,
         )  # fmt: skip
 
     def task(self, function: Callable[P, T], /) -> TaskFunction[P, T]:
@@ -84,8 +85,8 @@ class Using:
         return TaskFunction(function, self)
 
     def _recurring(self, function: object) -> Fields:
-        # What is to run at each moment must not be found in the cache.
-        caching.refuse(self._fields, "what recurs: it runs at each of its moments")
+        # Code and arguments stay as they were registered: a function that was defined with a cache is to run all the same.
+        caching.refuse_in_schedules(self._fields)
         return caching.without(self._over(function))
 
     def _over(self, function: object) -> Fields:

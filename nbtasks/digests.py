@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 import zlib
+from collections.abc import Callable
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
@@ -169,18 +170,19 @@ def _of_code(code: CodeType) -> str:
     """A digest of what code does: not of its name, nor of where it stands."""
     parts = [code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_argcount]
     parts += [code.co_posonlyargcount, code.co_kwonlyargcount, getattr(code, "co_exceptiontable", b"")]
-    parts += [_of_constant(constant) for constant in code.co_consts]
+    parts += [constant_text(constant, _of_code) for constant in code.co_consts]
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _of_constant(constant: object) -> str:
-    if isinstance(constant, CodeType):
-        return _of_code(constant)
-    if isinstance(constant, frozenset):
-        return f"frozenset {sorted(map(_of_constant, constant))}"
-    if isinstance(constant, tuple):
-        return f"tuple {[_of_constant(item) for item in constant]}"
-    return repr(constant)
+def constant_text(value: object, of_code: Callable[[CodeType], str]) -> str:
+    """A constant of code as text, sets in an order of their own; `of_code` tells of code that lies within."""
+    if isinstance(value, CodeType):
+        return of_code(value)
+    if isinstance(value, frozenset):
+        return f"frozenset {sorted(constant_text(item, of_code) for item in value)}"
+    if isinstance(value, tuple):
+        return f"tuple {[constant_text(item, of_code) for item in value]}"
+    return repr(value)
 
 
 def _token(name: str, id: int) -> None:

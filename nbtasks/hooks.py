@@ -35,5 +35,5 @@ def lending() -> Generator[None]:
 def bind_names() -> None:
     """Let the notebook bind what has come back, before a wait returns. Only on the main thread."""
     if binding_hooks and threading.current_thread() is threading.main_thread():
-        for hook in binding_hooks:
+        for hook in [*binding_hooks]:  # one may take itself out
             hook()

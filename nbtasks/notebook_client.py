@@ -39,6 +39,7 @@ def _light() -> Iterator[None]:
 
 with _light():
     import nbformat
+    import zmq
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -105,6 +106,18 @@ class Client(NotebookClient):
             self.after()
             if self.is_over:  # whatever the cell made of being interrupted
                 raise OverTime
+
+    def process_message(self, msg: dict[str, Any], cell: Node, cell_index: int) -> Node | None:
+        """As nbclient does. Then a look whether the kernel has replied.
+
+        An Output widget answers on the socket of the replies, past the event loop. If a reply comes at that moment the
+        loop is not told, and would wait for it for ever.
+        """
+        try:
+            return super().process_message(msg, cell, cell_index)
+        finally:
+            client: Any = self.kc
+            client.shell_channel.socket.get(zmq.EVENTS)  # pyzmq tells the loop of what is there
 
     def _end_cell(self) -> None:
         self.is_over = True

@@ -41,6 +41,9 @@ class NotebookCall:
     only_page: bool = False  # when all went well, the page alone is left
     cell_timeout: float | None = None  # seconds
     resume: bool = False
+    files: tuple[tuple[str, str], ...] | None = (
+        None  # that its key in the cache stands for: path and SHA-256; None: no key
+    )
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class EarlierRun:
 
 def read(path: str | os.PathLike[str]) -> tuple[str, Content]:
     """The absolute path of a notebook and what it says, as nbformat 4. Raises OptionError when it is no notebook."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise OptionError(f"{path!r} is no path of a notebook: give one, 'report.ipynb'")
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
     try:
         with open(path, encoding="utf-8") as file:
@@ -88,7 +93,10 @@ def _parse(path: str, text: str) -> Content:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise OptionError(f"{path} is no notebook: it is no JSON ({error})") from None
+        hint = "; a script goes to nbtasks run, its functions to nbtasks.submit" if path.endswith(".py") else ""
+        if re.search(r"^<{7} ", text, re.M):
+            hint = "; it has the marks of a merge conflict, which must be resolved first"
+        raise OptionError(f"{path} is no notebook: it is no JSON ({error}){hint}") from None
     version = content.get("nbformat") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise OptionError(f"{path} is no notebook: it is JSON, but has no 'nbformat'")
@@ -101,6 +109,8 @@ def _parse(path: str, text: str) -> Content:
     cells = content.get("cells")
     if not isinstance(cells, list) or not all(isinstance(cell, dict) and "cell_type" in cell for cell in cells):
         raise OptionError(f"{path} is no notebook: it has no list of cells")
+    if damaged := [number for number, cell in enumerate(cells, 1) if not _is_text(cell.get("source", ""))]:
+        raise OptionError(f"{path} is damaged: the source of cell {damaged[0]} is no text; open and save it once")
     if not any(is_run(cell) for cell in cells):
         raise OptionError(f"{path} has no cell that could be run")
     return dict(content)
@@ -116,6 +126,10 @@ def _upgraded(path: str, text: str) -> Content:
             f"{path} is an old notebook that cannot be converted ({error}): open and save it once"
         ) from None
     return content
+
+
+def _is_text(source: object) -> bool:
+    return isinstance(source, str) or (isinstance(source, list) and all(isinstance(line, str) for line in source))
 
 
 def source_of(cell: Mapping[str, Any]) -> str:
@@ -205,6 +219,8 @@ def plan_output(
     call_path: str, output: str | os.PathLike[str] | None, html: bool, names: Sequence[str]
 ) -> dict[str, Any]:
     """The fields `output`, `page` and `only_page` of a NotebookCall. Raises OptionError for what cannot be written."""
+    if output is not None and not isinstance(output, (str, os.PathLike)):
+        raise OptionError(f"output={output!r} cannot be: give the name of a file, '{{name}}-{{id}}.ipynb'")
     given = os.path.abspath(os.path.expanduser(os.fspath(output))) if output is not None else ""
     only_page = given.endswith(_PAGE)
     if given and not only_page and not given.endswith(_ENDING):

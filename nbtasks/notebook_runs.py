@@ -14,7 +14,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbtasks import bars, config, notebook_ends, notebook_kernels, notebook_parameters, notebook_resume, payload
+from nbtasks import (
+    bars,
+    config,
+    notebook_copies,
+    notebook_ends,
+    notebook_kernels,
+    notebook_parameters,
+    notebook_resume,
+    payload,
+)
 from nbtasks.errors import NbtasksError
 from nbtasks.frames import Part
 from nbtasks.notebook_ends import CELL, RUN, STATE, Ran
@@ -54,9 +63,9 @@ class Run:
         `moment` is the one that the run is for, when it was not to run at once.
         """
         self.call, self.ticket, self.earlier = call, ticket, earlier
-        values = notebook_parameters.check_all(given, call.content, call.path)
-        self.content = notebook_parameters.inject(without_outputs(call.content), values)
-        self.copy, self.page = paths_of(call, ticket.id, values, moment or time.time())
+        self.values = notebook_parameters.check_all(given, call.content, call.path)
+        self.content = notebook_parameters.inject(without_outputs(call.content), self.values)
+        self.copy, self.page = paths_of(call, ticket.id, self.values, moment or time.time())
         self.sources = sources_of(self.content)
         self.number, self.index, self.heading = 0, 0, ""  # of the cell that runs
         self.first = 1  # the number of the cell from which on they run
@@ -68,6 +77,7 @@ class Run:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.error: BaseException | None = None
         self.scraps: dict[str, Any] = {}
+        self.gave = ""  # the path that is its value, when it has no other
         self._done = threading.Event()
         self._trouble = ""  # of the last attempt to save
 
@@ -118,13 +128,20 @@ class Run:
         """Write the HTML page, if one is wanted; the copy goes when it was wanted for that alone, and all went well."""
         if not self.page or self.node is None:
             return
-        from nbconvert import HTMLExporter  # heavy, and few ask for it
-
-        exporter: Any = HTMLExporter()  # type: ignore[no-untyped-call]
-        name = os.path.splitext(os.path.basename(self.page))[0]
-        write_whole(self.page, exporter.from_notebook_node(self.node, {"metadata": {"name": name}})[0])
+        notebook_copies.write_page(self.page, self.node)
         if self.call.only_page and self.error is None:
             os.unlink(self.copy)
+
+    def for_cache(self) -> list[Part]:
+        """What the cache keeps beside what came back: nothing when it was not asked for, or stands for something else."""
+        if self.call.files is None or self.first > 1:
+            return []
+        if changed := notebook_copies.changed_files(self.call.files):
+            print(f"not cached: {os.path.relpath(changed[0])} was changed after this was submitted")
+            return []
+        from nbtasks.notebook_client import text_of
+
+        return [payload.dump(notebook_copies.PART, notebook_copies.Kept(text_of(self.node), self.values, self.gave))]
 
     def _judge(self) -> Ran:
         """What comes back, by the exception that ended the thread."""
@@ -133,6 +150,7 @@ class Run:
         error = self.error
         if error is None or isinstance(error, _Stopped) or (self.stopping and isinstance(error, CellExecutionError)):
             target = self.page if self.call.only_page else self.copy
+            self.gave = "" if self.scraps or self.exchange.has_given() else target
             ran = notebook_ends.given(self.exchange, self.scraps, target)
             return ran if not self.stopping or self.exchange.has_given() else self._kept()
         if not isinstance(error, (CellExecutionError, DeadKernelError, OverTime)):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from nbtasks import notebook_files, notebook_parameters, payload, submitting
+from nbtasks import caching, notebook_files, notebook_parameters, payload, submitting
+from nbtasks.cache_finding import NotKeyable
 from nbtasks.errors import NbtasksError, OptionError
 from nbtasks.frames import Part
 from nbtasks.handle import Task
+from nbtasks.notebook_cached import Wanted
 from nbtasks.notebook_ends import CELL, RUN, STATE
 from nbtasks.notebook_files import NotebookCall
+from nbtasks.notebook_keys import Kernel
 from nbtasks.options import Fields
+from nbtasks.previews import preview
 from nbtasks.queue import records
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.records import Record
@@ -26,20 +31,29 @@ _LOOKED_AT = 1000  # newest tasks of that name among which an earlier run is loo
 
 
 def submit(
-    path: str | os.PathLike[str], parameters: Mapping[str, object] | None, fields: Fields, *, output: str | os.PathLike[str] | None,
-    kernel_name: str | None, timeout_per_cell: float | str | None, resume: bool, html: bool,
-) -> Task[Any]:  # fmt: skip
+    path: str | os.PathLike[str], parameters: Mapping[str, object] | None, fields: Fields, **options: Any
+) -> Task[Any]:
     """Put a notebook into the queue; see `nbtasks.submit_notebook`. Raises OptionError; then nothing is stored."""
-    packed, name = prepare(
-        path,
-        parameters,
-        output=output,
-        kernel_name=kernel_name,
-        timeout_per_cell=timeout_per_cell,
-        resume=resume,
-        html=html,
+    max_age = fields.get("cache")
+    fields = {**own_fields(fields), **caching.without(fields)}
+    notebook = _prepare(path, parameters, **options)
+    if not max_age:
+        return submitting.put_call(notebook.packed(), notebook.name, fields)
+    queue = submitting.here().queue
+    wanted = Wanted(notebook.call, notebook.given, not notebook.arguments.references, notebook.kernel)
+    try:
+        key, frozen = wanted.key(queue)
+    except NotKeyable as error:
+        task = submitting.put_call(notebook.packed(), notebook.name, fields)
+        caching.warn(notebook.name, error)
+        return task
+    packed = notebook.packed(key.files)
+    fields["cache_key"] = key.text
+    return caching.settle(
+        lambda: wanted.find(queue, key.text, max_age),
+        lambda record: wanted.take(queue, record),
+        lambda found: submitting.put_call(packed, notebook.name, fields, frozen, found.claim),
     )
-    return submitting.put_call(packed, name, {**own_fields(fields), **fields})
 
 
 def own_fields(fields: Fields) -> Fields:
@@ -48,53 +62,73 @@ def own_fields(fields: Fields) -> Fields:
     return {"kind": "notebook", "need": "c", "at_most_once": not fields.get("retries")}
 
 
-def prepare(
+class _Notebook(NamedTuple):
+    """A notebook that can be put."""
+
+    name: str
+    call: NotebookCall
+    given: dict[str, object]  # parameters as they are put into a cell, unless one of them waits for a task
+    arguments: Part
+    kernel: Kernel
+    earlier: list[Part]  # what a run before left
+
+    def packed(self, files: tuple[tuple[str, str], ...] | None = None) -> Call:
+        """As a call; `files` are those that its key in the cache stands for."""
+        call = dataclasses.replace(self.call, files=files)
+        parts = [payload.dump("notebook", call, where="the notebook"), self.arguments, *self.earlier]
+        summary = submitting.summarize(os.path.basename(self.call.path), (), self.given)
+        return Call(parts, self.arguments.references, summary)
+
+
+def _prepare(
     path: str | os.PathLike[str], parameters: Mapping[str, object] | None = None, *,
     output: str | os.PathLike[str] | None = None, kernel_name: str | None = None,
     timeout_per_cell: float | str | None = None, resume: bool = False, html: bool = False,
-) -> tuple[Call, str]:  # fmt: skip
-    """A notebook as a call that can be put, and what it is called. Raises OptionError."""
+) -> _Notebook:  # fmt: skip
     path, content = notebook_files.read(path)
+    if not isinstance(parameters, (Mapping, type(None))):
+        raise OptionError(
+            f"the parameters cannot be {preview(parameters)}: give a dict of their values by name, {{'alpha': 0.1}}"
+        )
     given = dict(parameters or {})
     _check_packages(html or str(output or "").endswith(".html"))
     kernel, folder = _kernel(path, content, kernel_name, bool(given))
     call = NotebookCall(
         path=path,
         content=notebook_files.without_outputs(content),
-        kernel=kernel,
+        kernel=kernel.name,
         kernel_folder=folder,
         cell_timeout=_limit(timeout_per_cell),
         resume=_flag("resume", resume),
         **notebook_files.plan_output(path, output, _flag("html", html), list(given)),
     )
-    packed = _pack(call, given)
+    given, arguments = _check_parameters(call, given)
     name = os.path.splitext(os.path.basename(path))[0]
     earlier = _earlier_parts(submitting.here().queue, name, path) if resume else []
-    return packed._replace(parts=[*packed.parts, *earlier]), name
+    return _Notebook(name, call, given, arguments, kernel, earlier)
 
 
 def recurring(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> tuple[Call, str, Fields]:
-    """The same of a notebook that is to recur, with the fields that it has. Raises OptionError."""
+    """A notebook that is to recur: its call, its name, and the fields that it has. Raises OptionError."""
     if kwargs.get("resume"):
         raise OptionError("resume has no meaning for what recurs: each run begins at the beginning")
-    return *prepare(path, *args, **kwargs), own_fields({})
+    caching.refuse_in_schedules({"cache": kwargs.pop("cache", None)})
+    notebook = _prepare(path, *args, **kwargs)
+    return notebook.packed(), notebook.name, own_fields({})
 
 
-def _pack(call: NotebookCall, given: Mapping[str, object]) -> Call:
-    """The call with its parameters, checked as far as they are known: tasks among them will bring theirs."""
+def _check_parameters(call: NotebookCall, given: dict[str, object]) -> tuple[dict[str, object], Part]:
+    """The parameters, checked as far as they are known, and as a part: tasks among them will bring theirs."""
     known = notebook_parameters.parameters_of(call.content)
     notebook_parameters.check_names(given, known, call.path)
-    arguments = payload.dump("arguments", dict(given), references=True, where="the parameters")
+    arguments = payload.dump("arguments", given, references=True, where="the parameters")
     if not arguments.references:
-        notebook_parameters.check_all(given, call.content, call.path)
-    else:
-        for name, value in given.items():
-            if not payload.dump("arguments", value, references=True, where=f"the parameter {name}").references:
-                notebook_parameters.check_value((known or {})[name], value)
-    notebook = payload.dump("notebook", call, where="the notebook")
-    return Call(
-        [notebook, arguments], arguments.references, submitting.summarize(os.path.basename(call.path), (), given)
-    )
+        return notebook_parameters.check_all(given, call.content, call.path), arguments
+    for name, value in given.items():
+        if not payload.dump("arguments", value, references=True, where=f"the parameter {name}").references:
+            notebook_parameters.check_value((known or {})[name], value)
+    submitting.check_arguments(arguments, (), given, "parameter")
+    return given, arguments
 
 
 def _flag(name: str, value: object) -> bool:
@@ -117,10 +151,12 @@ def _check_packages(page: bool) -> None:
             raise OptionError(f"{name} is needed {use}, and is not installed here: pip install {name}")
 
 
-def _kernel(path: str, content: notebook_files.Content, asked: str | None, parameters: bool) -> tuple[str, str]:
+def _kernel(path: str, content: notebook_files.Content, asked: str | None, parameters: bool) -> tuple[Kernel, str]:
     """The kernel that runs the notebook, and the folder of its specification. Raises OptionError when there is none, naming those that are there."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel  # heavy
 
+    if asked is not None and not isinstance(asked, str):
+        raise OptionError(f"kernel_name={asked!r} cannot be: give the name of a kernel, 'python3'")
     named, _ = notebook_files.kernel_of(content)
     name = asked or named
     manager = KernelSpecManager()
@@ -135,7 +171,7 @@ def _kernel(path: str, content: notebook_files.Content, asked: str | None, param
         raise OptionError(f"the kernel {name!r} is not installed{_listed(manager)}. To install it, {env}") from None
     if parameters and spec.language.lower() not in _PYTHON:
         raise OptionError(f"parameters are for notebooks in Python, and {name!r} is a kernel for {spec.language}")
-    return name, spec.resource_dir
+    return Kernel(name, spec.language, spec.argv, spec.env), spec.resource_dir
 
 
 def _installed(manager: Any) -> list[str]:
@@ -178,4 +214,4 @@ def _is_of(queue: Queue, record: Record, path: str) -> bool:
     return isinstance(call, NotebookCall) and os.path.realpath(call.path) == os.path.realpath(path)
 
 
-__all__ = ["prepare", "recurring", "submit"]
+__all__ = ["recurring", "submit"]

@@ -238,7 +238,9 @@ def _run_notebook(call: Frame, values: Values, emit: Emit) -> _Ran:
         return status, ran.parts + exception, facts | more
     if stopped:
         return Status.CANCELLED, ran.parts, facts | {"failure": None, "kind": "", "reason": ""}
-    return Status.FAILED if ran.failed else Status.SUCCEEDED, ran.parts, facts
+    if ran.failed:
+        return Status.FAILED, ran.parts, facts
+    return Status.SUCCEEDED, ran.parts + notebook.for_cache(), facts
 
 
 _RUNNERS = {"cell": _run_cell, "notebook": _run_notebook}

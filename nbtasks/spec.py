@@ -69,7 +69,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def check_name(what: str, name: str) -> str:
     """`name` if it may become a folder name (a lane, a group), else OptionError."""
-    if not NAME.fullmatch(name):
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
         raise OptionError(
             f"{what} {name!r} cannot be: use 1 to 31 characters of a-z, 0-9, '-' and '_', beginning with a letter or digit"
         )

@@ -66,7 +66,7 @@ def submit(function: Callable[..., Any], iterables: tuple[Any, ...], fields: Fie
     items = {key: value for key, value in fields.items() if key not in _OF_THE_MAP}
     bare = [(part.name, bytes(part.view()), [bytes(buffer) for buffer in part.buffers]) for part in parts_of(function)]
     listed = [one if isinstance(one, (Task, TaskList, *_ENDLESS)) else list(one) for one in iterables]
-    call = pack(parts_of(spread), "map", (bare, name, items, *listed), {})
+    call = pack(parts_of(spread), "map", (bare, name, items, *listed), {}, tuple(listed))
     texts = ", ".join(f"{one.name} {one.short}" if isinstance(one, Task) else "…" for one in listed)
     at = here()
     own = {key: value for key, value in fields.items() if key in (*_OF_THE_MAP, "lane", "priority")}

@@ -81,19 +81,31 @@ class Call(NamedTuple):
     summary: str
 
 
-def pack(function: tuple[Part, ...], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-    """Pickle the arguments. Raises PayloadError, naming the one that cannot be."""
+def pack(
+    function: tuple[Part, ...],
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    given: tuple[Any, ...] | None = None,
+) -> Call:
+    """Pickle the arguments. Raises PayloadError, naming the one that cannot be; `given` are those that somebody wrote."""
     arguments = payload.dump("arguments", (args, kwargs), references=True, where="the arguments")
-    if arguments.references:
-        _check_parents(here().queue, arguments.references, lambda id: _argument_with(id, args, kwargs))
+    check_arguments(arguments, args if given is None else given, kwargs)
     return Call([*function, arguments], arguments.references, summarize(name, args, kwargs))
+
+
+def check_arguments(packed: Part, args: tuple[Any, ...], kwargs: Mapping[str, Any], word: str = "argument") -> None:
+    """Raise OptionError when one of the arguments, or whatever `word` says, holds a task of another queue."""
+    if packed.references:
+        _check_parents(here().queue, packed.references, lambda id: _argument_with(id, args, kwargs, word))
 
 
 def name_of(function: Any) -> str:
     """What a task of this function is called. Raises OptionError when it is none."""
     if not callable(function):
+        kind = type(function).__name__
         raise OptionError(
-            f"a {type(function).__name__} cannot be called: give the function and its arguments, submit(train, x), "
+            f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} cannot be called: give the function and its arguments, submit(train, x), "
             "not what it returned, submit(train(x))"
         )
     named = getattr(function, "func", function)  # functools.partial
@@ -209,9 +221,9 @@ def _check_parents(queue: Queue, ids: Iterable[str], where: Callable[[str], str]
             )
 
 
-def _argument_with(id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    labelled = [*((f"argument {number}", value) for number, value in enumerate(args, 1))]
-    for label, value in [*labelled, *((f"argument {name!r}", value) for name, value in kwargs.items())]:
+def _argument_with(id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], word: str) -> str:
+    labelled = [*((f"{word} {number}", value) for number, value in enumerate(args, 1))]
+    for label, value in [*labelled, *((f"{word} {name!r}", value) for name, value in kwargs.items())]:
         if id in payload.dump("arguments", value, references=True).references:
             return label
     return ""

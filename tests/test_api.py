@@ -210,6 +210,18 @@ def test_a_parent_of_another_queue_is_refused(quiet: Queue, tmp_path: Path) -> N
         nbtasks.submit(double, task)
     with pytest.raises(OptionError, match="its own queue"):
         nbtasks.using(after=task).submit(double, 1)
+    for cache in (False, True):
+        with pytest.raises(OptionError, match="argument 1 holds the task"):
+            nbtasks.using(cache=cache).map(double, [1, [task]])
+    with pytest.raises(OptionError, match="argument 2 holds the task"):
+        nbtasks.map(double, [1], task)
+    assert list(nbtasks.tasks()) == []
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_of_a_map_with_an_item_that_cannot_travel_nothing_is_stored(quiet: Queue, cache: bool) -> None:
+    with pytest.raises(PayloadError, match="an open file"), open(os.devnull) as file:
+        nbtasks.using(cache=cache).map(double, [1, 2, file])
     assert list(nbtasks.tasks()) == []
 
 

@@ -30,13 +30,13 @@ FLOORS = {
     "running one task here": """
         hooks previews bars tqdm_bars rich_bars keyboard streams outputs capture tracebacks cell_locals cell_scopes
         cell_names cell_logging cell_looks cell_shell cell_results cells
-        notebook_files notebook_parameters notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs run
+        notebook_files notebook_copies notebook_parameters notebook_keys notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs run
     """,
     "where": "engines.base engines.inline engines.local",
     "what runs next": """
         worker.autostart worker.gauges worker.limits worker.warm worker.slot worker.crew worker.flusher worker.standing worker.agenda worker.supervisor
     """,
-    "what people hold": "ends watching facts cached cycles handle timing options submitting tasklist caching spreading schedule_words scheduling notebooks decorate api executor graph",
+    "what people hold": "ends watching facts cached cycles handle timing options submitting tasklist caching spreading schedule_words scheduling notebook_cached notebooks decorate api executor graph",
     "doors": """
         jupyter.sgr jupyter.ansi jupyter.shown jupyter.words jupyter.bars jupyter.markup jupyter.pictures
         jupyter.traces jupyter.schedule_view jupyter.tables jupyter.render jupyter.page jupyter.displays jupyter.comms jupyter.strips

@@ -239,13 +239,24 @@ def test_an_age_that_cannot_be_is_refused(value: object) -> None:
         nbtasks.using(cache=value)
 
 
-def test_what_recurs_and_notebooks_refuse_a_cache(queue: Queue) -> None:
+def test_what_recurs_refuses_a_cache(queue: Queue) -> None:
     nbtasks.configure(autostart=False)
-    with pytest.raises(OptionError, match="cache has no meaning for what recurs"):
+    why = "cache has no meaning for what recurs: .* no run after the first would compute anything. Let it recur less often"
+    with pytest.raises(OptionError, match=why):
         nbtasks.using(cache=True).every("1h", squared, 1, "log")
-    with pytest.raises(OptionError, match="cache has no meaning for a notebook"):
-        nbtasks.using(cache=True).submit_notebook("report.ipynb")
+    with pytest.raises(OptionError, match=why):
+        nbtasks.using(name="nightly").cron("0 3 * * *", nbtasks.submit_notebook, "report.ipynb", cache="1d")
     assert not nbtasks.tasks()
+    assert not nbtasks.schedules()
+
+
+def test_what_recurs_may_submit_with_a_cache(queue: Queue, log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def nightly(x: int) -> str:
+        return squared.submit(x, log).id
+
+    schedule = nbtasks.every("1h", nightly, 3)
+    assert schedule.run().result(60) == schedule.run().result(60)
+    assert runs(log) == 1
 
 
 def test_a_decorated_function_that_recurs_runs_each_time(

@@ -78,8 +78,46 @@ VARIED = [
 ]
 
 
-def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path) -> None:
-    path = write(folder / "varied.ipynb", *VARIED)
+# What is rare: errors of other kinds, text of other kinds, widgets that are changed later, data that few know.
+ODD = [
+    "import sys, warnings, ipywidgets, numpy as np\nfrom IPython.display import JSON, SVG, Javascript, Latex, clear_output, display",
+    ("def broken(:\n    pass", "raises-exception"),
+    ("raise SystemExit(3)", "raises-exception"),
+    ("input('name? ')", "raises-exception"),
+    (
+        "class Fehler(Exception): pass\ntry:\n    {}['ü']\nexcept KeyError as e:\n    raise Fehler('☃ ' * 3) from e",
+        "raises-exception",
+    ),
+    ("raise ExceptionGroup('two', [ValueError('a'), TypeError('b')])", "raises-exception"),
+    "print('10 %\\r20 %\\r100 %')\nprint('\\x1b[31mred\\x1b[0m', end='')\nprint('x' * 30_000)",
+    "sys.stdout.write('no line end'); warnings.warn('mind this', UserWarning)",
+    "import asyncio\nawait asyncio.sleep(0.01)\n'after ' + 'await'",
+    "display({'text/plain': 'p', 'application/x-own+json': {'a': [1, None]}}, raw=True, metadata={'own': 1})\nJSON({'ü': [1]})",
+    "display(Latex('$x^2$'), Javascript('1'), SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>'))\nnp.arange(3000).reshape(50, 60)",
+    "slider = ipywidgets.IntSlider(3)\nshown = display(slider, display_id='s')\n_ = shown.update(ipywidgets.HTML('<b>two</b>'))",
+    "slider.value = 8\nout = ipywidgets.Output()\nout.append_stdout('late')\nout",
+    "with out:\n    1 / 0",
+    "%%capture kept\nprint('not seen')",
+    "kept.show()\n%xmode Minimal",
+    ("1 / 0", "raises-exception"),
+    "%%html\n<i>cell</i>",
+    "get_ipython().set_next_input('never there')\n%pinfo2 len",
+    "for n in range(3):\n    display(n, display_id='n', update=n > 0)\nclear_output(wait=True)",
+    "print('cleared before')\nNone",
+]
+
+
+@pytest.mark.parametrize("cells", [VARIED, ODD], ids=["varied", "odd"])
+def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path, cells: list[Any]) -> None:
+    path = write(folder / "varied.ipynb", *cells)
+    if cells is ODD:  # as older editors write it: lines without ids, with cells that are no code
+        content = json.loads(path.read_text()) | {"nbformat_minor": 2}
+        for cell in content["cells"]:
+            del cell["id"]
+        content["cells"].insert(
+            3, {"cell_type": "raw", "metadata": {"format": "text/x-rst"}, "source": ["*raw*\n", "ü"]}
+        )
+        path.write_text(json.dumps(content))
     expected = alone(path, tmp_path)
     task = nbtasks.submit_notebook(path, output=folder / "out" / "done.ipynb")
     assert task.result(60) == str(folder / "out" / "done.ipynb")
@@ -87,6 +125,14 @@ def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path) -> None:
     assert shown(done) == shown(expected)
     assert "widget-state" in json.dumps(done.metadata)
     assert done.metadata.language_info == expected.metadata.language_info
+
+
+def test_replies_that_come_while_a_widget_answers_are_seen(folder: Path) -> None:
+    cells = [
+        "import ipywidgets\nout = ipywidgets.Output()\nout",
+        *["with out:\n    print('x')\nout.clear_output()"] * 60,
+    ]
+    assert nbtasks.submit_notebook(write(folder / "widgets.ipynb", *cells)).result(60)
 
 
 def test_a_failing_notebook_leaves_what_nbclient_leaves(folder: Path, tmp_path: Path) -> None:
@@ -172,6 +218,24 @@ def test_a_wrong_parameter_is_refused(quiet: Path, parameters: dict[str, Any], c
     assert not list(nbtasks.tasks())
 
 
+@pytest.mark.parametrize("parameters", [["alpha"], "alpha=1"])
+def test_parameters_are_a_dict(quiet: Path, parameters: Any) -> None:
+    path = write(quiet / "report.ipynb", DEFAULTS, "alpha")
+    with pytest.raises(OptionError, match=r"the parameters cannot be .*: give a dict of their values by name"):
+        nbtasks.submit_notebook(path, parameters)
+    assert not list(nbtasks.tasks())
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_task_of_another_queue_is_no_parameter(quiet: Path, tmp_path: Path, cache: bool) -> None:
+    path = write(quiet / "report.ipynb", DEFAULTS, "alpha")
+    task = nbtasks.submit(len, "four")
+    nbtasks.configure(queue=tmp_path / "other")
+    with pytest.raises(OptionError, match=rf"parameter 'layers' holds the task {task.id}, which is not in .* but in"):
+        nbtasks.submit_notebook(path, {"alpha": 1.0, "layers": [task]}, cache=cache)
+    assert not list(nbtasks.tasks())
+
+
 def test_a_notebook_without_parameters_takes_none(quiet: Path) -> None:
     path = write(quiet / "report.ipynb", "alpha = 1")
     with pytest.raises(OptionError, match="no cell is tagged 'parameters'"):
@@ -202,11 +266,20 @@ def _json(content: str) -> Callable[[Path], Path]:
         (_json('{"a": 1}'), {}, "has no 'nbformat'"),
         (_json('{"nbformat": 9, "cells": []}'), {}, "format 9"),
         (_json('{"nbformat": 4, "cells": [], "metadata": {}}'), {}, "no cell that could be run"),
+        (_json('{"nbformat": 4,\n<<<<<<< HEAD\n"cells": []}'), {}, "has the marks of a merge conflict"),
+        (
+            _json('{"nbformat": 4, "cells": [{"cell_type": "code", "source": ["a", 1]}]}'),
+            {},
+            "source of cell 1 is no text",
+        ),
+        (lambda folder: 3, {}, "3 is no path of a notebook: give one"),
         (lambda folder: folder, {}, "is a folder"),
         (lambda folder: folder / "rport.ipynb", {}, "did you mean 'report.ipynb'"),
         (lambda folder: write(folder / "x.ipynb", "1", kernel=None), {}, "names no kernel: give one, kernel_name="),
         (lambda folder: write(folder / "x.ipynb", "1", kernel={**KERNEL, "name": "py9"}), {}, "'py9' is not installed"),
         (None, {"kernel_name": "julia-9"}, r"'julia-9' is not installed \(there are .*python3"),
+        (None, {"kernel_name": 3}, "give the name of a kernel"),
+        (None, {"output": 3}, "give the name of a file"),
         (None, {"output": "{nme}.ipynb"}, r"there is no \{nme\}; did you mean \{name\}"),
         (None, {"output": "copy.txt"}, "ends in .ipynb or .html"),
         (None, {"output": "."}, "ends in .ipynb or .html"),

@@ -89,6 +89,17 @@ def test_schedules(executed: dict[str, str]) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_cache(executed: dict[str, str]) -> None:
+    text = executed["05-schedules-and-cache"].partition("accuracy 0.973")[2]
+    assert "the same task: True | cached: True" in text
+    assert "| cached: [False, True, False]" in text
+    assert re.search(r"gamma 0.01: 0\.\d+, cached: False\ngamma 0.001 again is the first task: True", text)
+    assert re.search(r"brought back means ndarray \(10, 64\) float64\n +cached: it succeeded 20", text)
+    assert "forgotten: True\nit runs again: True, 0.973 as before: True" in text
+    assert "4 calls forgotten; the results stay with their tasks" in text
+
+
+@pytest.mark.timeout(300)
 def test_pipelines(executed: dict[str, str]) -> None:
     text = executed["03-pipelines"]
     assert re.search(r"\(v\) pipeline classifiers  succeeded  \d+ tasks", text), "the graph of the saved file is final"

@@ -210,9 +210,27 @@ def test_intervals_lines_and_functions_that_are_none(queue: Queue) -> None:
         nbtasks.every(0.5, train, 1)
     with pytest.raises(OptionError, match="'61' is no minute"):
         nbtasks.cron("61 * * * *", train, 1)
-    with pytest.raises(OptionError, match="a int cannot be called"):
+    with pytest.raises(OptionError, match="an int cannot be called"):
         nbtasks.every("1h", 3)  # type: ignore[arg-type]
     assert os.listdir(queue.layout.recurring) == []
+
+
+def test_a_name_is_of_a_schedule_or_of_a_pipeline(queue: Queue) -> None:
+    nbtasks.configure(autostart=False)
+    with nbtasks.pipeline("nightly"):
+        nbtasks.submit(train, 1)
+    with pytest.raises(OptionError, match="'nightly' is in use by a pipeline: give the schedule another one"):
+        nbtasks.using(name="nightly").every("1h", train, 1)
+    nbtasks.using(name="daily").every("1d", train, 1)
+    with (
+        pytest.raises(OptionError, match="'daily' is in use by a schedule: give the pipeline another one"),
+        nbtasks.pipeline("daily"),
+    ):
+        nbtasks.submit(train, 2)
+    with pytest.raises(OptionError, match="pipeline 3 cannot be: use 1 to 31 characters"):
+        nbtasks.pipeline(3)  # type: ignore[arg-type]
+    assert [one.name for one in nbtasks.schedules()] == ["daily"]
+    assert len(nbtasks.tasks()) == 1
 
 
 def test_names_are_made_of_functions(queue: Queue) -> None:

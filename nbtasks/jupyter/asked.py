@@ -158,8 +158,8 @@ def _options(parser: Parser, line: str) -> CellOptions:
     if found.fresh and found.replace:
         parser.error("--fresh leaves what runs alone, --replace cancels it: give one of them")
     every, cron = getattr(found, "every", None), getattr(found, "cron", None)
-    if (every or cron) and (found.wait or found.fresh or found.replace or (every and cron)):
-        parser.error("--every and --cron cannot stand together, nor with --wait, --fresh or --replace")
+    if (every or cron) and (found.wait or found.fresh or found.replace or cache or (every and cron)):
+        parser.error("--every and --cron cannot stand together, nor with --wait, --fresh, --replace or --cache")
     return CellOptions(
         every=every, cron=cron,
         inputs=names("-i", found.inputs, magic),

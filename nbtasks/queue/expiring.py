@@ -11,7 +11,7 @@ from nbtasks.frames import Part
 from nbtasks.outcome import Outcome
 from nbtasks.queue import lookup, records
 from nbtasks.queue.directory import Queue
-from nbtasks.queue.tickets import Ticket, parse_expiry
+from nbtasks.queue.tickets import Ticket, parse_expiry, split_due
 from nbtasks.spec import Spec
 from nbtasks.status import Status
 
@@ -36,15 +36,8 @@ def ended(ticket: Ticket, slot: str) -> tuple[Outcome, list[Part]]:
 
 def expire_due(queue: Queue, me: str, now: float) -> float | None:
     """End what has not started in time, as the claimer `me`; the next such moment (seconds since 1970), or None."""
-    soonest: float | None = None
-    for name in queue.disk.list(queue.layout.expires):
-        parsed = parse_expiry(name)
-        if parsed is None:
-            continue
-        moment, id = parsed
-        if moment > now:
-            soonest = moment if soonest is None else min(moment, soonest)
-            continue
+    due, soonest = split_due(queue.disk.list(queue.layout.expires), parse_expiry, now)
+    for name, id in due:
         with contextlib.suppress(NbtasksError, OSError):  # a full disk: the next sweep tries again
             if _try_end(queue, me, id, now):
                 queue.disk.remove(f"{queue.layout.expires}/{name}")

@@ -16,7 +16,7 @@ from nbtasks.queue import dependencies, expiring, lookup, members, records
 from nbtasks.queue.deaths import Death
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import PROGRESS, STARTED
-from nbtasks.queue.tickets import LOSSES, Ticket, parse_ticket, parse_until
+from nbtasks.queue.tickets import LOSSES, Ticket, parse_ticket, parse_until, split_due
 from nbtasks.spec import Spec
 from nbtasks.status import Status
 
@@ -202,16 +202,9 @@ def release_due(queue: Queue, me: str = "", now: float | None = None) -> float |
 
     One whose call cannot be read ends failed when `me`, the claimer that writes this, is given.
     """
-    now = time.time() if now is None else now
-    soonest: float | None = None
-    for name in queue.disk.list(queue.layout.until):
-        parsed = parse_until(name)
-        if parsed is None:
-            continue
-        moment, ticket = parsed
-        if moment > now:
-            soonest = moment if soonest is None else min(moment, soonest)
-            continue
+    moment = time.time() if now is None else now
+    due, soonest = split_due(queue.disk.list(queue.layout.until), parse_until, moment)
+    for name, ticket in due:
         path = f"{queue.layout.until}/{name}"
         with contextlib.suppress(NbtasksError, OSError):
             try:

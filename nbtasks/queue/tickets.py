@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from nbtasks.queue.layout import ID
 from nbtasks.status import Status
+
+T = TypeVar("T")
 
 LOSSES = 3  # the third loss ends a task
 
@@ -76,6 +79,15 @@ def parse_expiry(name: str) -> tuple[float, str] | None:
     """The moment (seconds since 1970) and the id in a name of ``expires/``, or None."""
     moment, _, id = name.partition("-")
     return (int(moment) / 1000, id) if moment.isdigit() and ID.fullmatch(id) else None
+
+
+def split_due(
+    names: Iterable[str], parse: Callable[[str], tuple[float, T] | None], now: float
+) -> tuple[list[tuple[str, T]], float | None]:
+    """Of names with a moment: those whose moment has come, with what `parse` finds in them, and the next moment or None."""
+    known = [(name, *parsed) for name in names if (parsed := parse(name))]
+    due = [(name, rest) for name, moment, rest in known if moment <= now]
+    return due, min((moment for _, moment, _ in known if moment > now), default=None)
 
 
 def expiry_name(moment: float, id: str) -> str:

@@ -35,6 +35,7 @@ def test_a_cell_recurs(kernel: Kernel) -> None:
         ("--every 0.1", "every '0.1' cannot be: give 1 second to 10 years"),
         ("--cron '61 * * * *'", "'61' is no minute (0 to 59)"),
         ("--every 1h --wait", "cannot stand together"),
+        ("--every 1h --cache", "cannot stand together"),
         ("--every 1h --cron @daily", "cannot stand together"),
         ("--every 1h -n 'No Good'", "the name of a schedule 'No Good' cannot be"),
     ],
