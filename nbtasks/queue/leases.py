@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+_POLL = 0.001  # seconds between two tries of who waits: only what is held for an instant is waited for
+
 
 class Lease:
     """One held lock file, by the ``filelock`` package (never its soft lock, which survives its holder)."""
@@ -22,13 +24,17 @@ class Lease:
 
     def try_take(self) -> bool:
         """Take the lock without waiting; False when another process holds it."""
+        return self.wait(0.0)
+
+    def wait(self, timeout: float) -> bool:
+        """Take the lock within `timeout` seconds; False when another process holds it for so long."""
         # Imported here: it costs 35 ms (it brings asyncio), and only workers take leases.
         from filelock import FileLock, Timeout
 
         os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
-        lock = FileLock(self.path, timeout=0, mode=0o600, thread_local=False, fallback_to_soft=False)
+        lock = FileLock(self.path, timeout=timeout, mode=0o600, thread_local=False, fallback_to_soft=False)
         try:
-            lock.acquire()
+            lock.acquire(poll_interval=_POLL)
         except Timeout:
             return False
         self._lock = lock
