@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 from typing import NamedTuple
 
 from nbtasks.errors import NbtasksError
@@ -13,6 +16,7 @@ from nbtasks.queue.tokens import NEVER, NOW, Taken
 from nbtasks.queue.waking import Waking
 
 _LARGEST = 65536
+_STALE = 10.0  # seconds
 
 
 class Waiting(NamedTuple):
@@ -87,6 +91,11 @@ class Needy:
             if self.store.disk.exists(f"{line.folder}/{head.ticket}"):
                 return head
             line.pop()  # a list may name what others took
+        with contextlib.suppress(
+            OSError
+        ):  # there are as many lines as there were needs: an old one goes when it is empty
+            if time.time() - os.stat(line.root).st_mtime > _STALE:
+                self.store.disk.remove_folder(line.root)
         return None
 
     def _look(self, head: Head) -> tuple[Needs | None, float]:

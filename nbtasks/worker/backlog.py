@@ -46,14 +46,17 @@ class Backlog:
 
     def count(self) -> int:
         """How many tasks want a slot that is to be made, up to as many as the worker may have."""
+        return self._count(self.needy.all())
+
+    def _count(self, needy: list[Waiting]) -> int:
         if self.queue.disk.exists(self.queue.layout.paused):
             return 0
         plain = (found for line in self._plain() for found in lookup.queued_tickets(self.queue, line))
         found = sum(1 for _ in itertools.islice(plain, self.options.slots))
-        return found + sum(1 for one in self.needy.all() if one.wait == NOW and not self._was_rung(one))
+        return found + sum(1 for one in needy if one.wait == NOW and not self._was_rung(one))
 
-    def look(self) -> None:
-        """See what needs tokens: hang a bell if something has to wait, and wake idle slots for what may start."""
+    def look(self) -> int:
+        """What `count` gives; and see to what needs tokens: hang a bell if it has to wait, wake idle slots for what may start."""
         for bell in self._bells:
             if bell.drain():
                 self._pause, self._again = _SOON, 0.0
@@ -68,6 +71,7 @@ class Backlog:
             if one.wait == NOW and not self._was_rung(one) and self._try_ring(one):
                 self._rung[one.head.line.name] = time.monotonic()
         self._plan(found)
+        return self._count(found)
 
     def _plan(self, found: list[Waiting]) -> None:
         now = time.monotonic()

@@ -32,6 +32,7 @@ from nbtasks.worker.warm import Warmth, set_threads
 
 LISTING = 10.0  # seconds between the looks that make good a lost ring
 _LOOK = 0.02  # seconds between two looks of a warm slot whether a cell, or what needs tokens, is next
+_SELDOM = 20  # or so many times what the look took
 
 
 @dataclass(frozen=True)
@@ -200,10 +201,10 @@ class Slot:
         now = time.monotonic()
         if now < self._look_at:
             return None
-        self._look_at = now + _LOOK
         found = [(cell, True)] if (cell := self.cells.find_head()) else []
         if ready := self.needy.find_ready():
             found.append((ready.head, ready.is_fresh))
+        self._look_at = now + max(_LOOK, _SELDOM * (time.monotonic() - now))
         if not found:
             return None
         best = min(found, key=lambda one: one[0][:2])

@@ -103,8 +103,7 @@ class Supervisor:
         pause = self._pause()
         if self.drains:
             return self._drain(pause)
-        self.backlog.look()
-        backlog = self.backlog.count()
+        backlog = self.backlog.look()
         if backlog:
             self.crew.staff(backlog)
         if self._has_nothing_left(backlog):
