@@ -60,6 +60,7 @@ class Backlog:
         for bell in self._bells:
             if bell.drain():
                 self._pause, self._again = _SOON, 0.0
+                self._rung.clear()  # who was told before may have found that another was faster
         found = self.needy.all()
         if found and not self._bells:
             self._bells = self.queue.token_bells(self.worker)

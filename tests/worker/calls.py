@@ -268,3 +268,20 @@ def occupy(folder: str, places: int, seconds: float) -> float:
         return start
     note(f"{folder}/too-many", os.getpid())
     raise RuntimeError("too many at once")
+
+
+def occupy_by_child(folder: str) -> None:
+    """Let a child of ours, in a session of its own, keep a place until it is ended."""
+    if os.fork() == 0:
+        os.setsid()
+        fd = os.open(f"{folder}/place-0", os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        note(f"{folder}/child", os.getpid())
+        time.sleep(3600)
+        os._exit(0)
+    time.sleep(3600)
+
+
+def note_now(path: str) -> None:
+    """Append the moment."""
+    note(path, repr(time.time()))
