@@ -59,7 +59,7 @@ def read(path: str) -> Holder | None:
     except OSError:
         return None
     try:
-        return _decoder.decode(os.read(fd, _LARGEST))
+        return _decoder.decode(os.read(fd, _LARGEST).partition(b"\n")[0])
     except (OSError, msgspec.DecodeError):
         return None
     finally:
@@ -70,10 +70,10 @@ def write(path: str, holder: Holder | None) -> None:
     """Say who holds it; None: nobody any more. By the holder only; in place, for the file is the lock. Never raises."""
     # That it cannot be said, on a full disk, takes nothing from the lock.
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        # The first line counts. Not cut to nothing first: for that ext4 goes to the disk, which takes milliseconds.
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if holder is not None:
-                os.write(fd, msgspec.json.encode(holder))
+            os.write(fd, (b"" if holder is None else msgspec.json.encode(holder)) + b"\n")
         finally:
             os.close(fd)
 

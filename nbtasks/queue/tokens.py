@@ -22,14 +22,14 @@ from nbtasks.needs import Needs
 from nbtasks.queue import holders, rates, shortage
 from nbtasks.queue.holders import Holder
 from nbtasks.queue.layout import HostLayout
-from nbtasks.queue.leases import Lease
+from nbtasks.queue.leases import QuickLease
 from nbtasks.queue.tickets import Ticket
 from nbtasks.queue.waking import Waking
 from nbtasks.spec import Spec
 
 _PATIENCE = 1.0  # seconds for the gate; who holds it longer was stopped in the middle
 NOW, NEVER = 0.0, math.inf
-Held = tuple[str, Lease]  # what it is called, and its lock
+Held = tuple[str, QuickLease]  # what it is called, and its lock
 
 
 class Shut(NbtasksError):
@@ -128,7 +128,7 @@ def _gates(store: Waking, needs: Needs) -> Iterator[None]:
         if needs.resources:
             paths.append(host_layout().gate())
         for path in paths:
-            lease = Lease(path)
+            lease = QuickLease(path)
             if not lease.wait(_PATIENCE):
                 raise Shut(f"{path} is held by a process that was stopped")
             held.callback(lease.release)
@@ -156,8 +156,8 @@ def _take_all(store: Waking, needs: Needs) -> list[Held] | None:
         return held
 
 
-def _try_one(path: str) -> Lease | None:
-    lease = Lease(path)
+def _try_one(path: str) -> QuickLease | None:
+    lease = QuickLease(path)
     if not lease.try_take():
         return None
     # A task that closes all descriptors lets go of its locks, and is at work all the same.

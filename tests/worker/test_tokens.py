@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
 import re
 import signal
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -27,7 +25,7 @@ from tests.worker import calls
 from tests.worker.tools import Worker, kill, lines, live_slots, submit_cell, until
 
 Start = Callable[..., Worker]
-_AT_ONCE = 1.5  # seconds; a worker that waits for a while looks by itself, whether a ring was lost, only after two
+_AT_ONCE = 0.8  # seconds; whoever waits looks by itself, whether a ring was lost, after a second or more
 
 
 @pytest.fixture
@@ -96,7 +94,8 @@ def test_what_a_killed_task_left_running_is_ended_before_the_next_begins(
     first = start("-w", "1").ready()
     task = nbtasks.using(limit=("a", 1), at_most_once=True).submit(calls.occupy_by_child, places)
     until(lambda: lines(f"{places}/child"))
-    start("-w", "1").ready()
+    start("-w", "1")
+    nbtasks.submit(calls.pid).result(30)  # it has looked round, and will not for ten seconds
     after = nbtasks.using(limit=("a", 1)).submit(calls.occupy, places, 1, 0.0)
     pid = slot_of(queue, task)
     first.signal(signal.SIGSTOP)  # it does not see the death; its slot's child lives on
@@ -159,23 +158,44 @@ def test_one_that_waits_for_a_token_holds_up_nobody_else_and_is_cancelled_at_onc
 
 
 def test_queues_share_the_resources_of_the_machine(
-    queue: Queue, start: Start, licence: None, places: str, tmp_path: Path
+    queue: Queue, start: Start, licence: None, places: str, gate: str, tmp_path: Path
 ) -> None:
     start("-w", "2").ready()
     other = Queue.open(str(tmp_path / "other" / ".nbtasks"))
     elsewhere = Worker(other, "-w", "2").ready()
     some = nbtasks.using(resources={"licence": 1})
     try:
-        tasks = [some.submit(calls.occupy, places, 1, 0.1) for _ in range(6)]
+        holder = some.submit(calls.wait_for, gate)
+        until(lambda: holder.status is Status.RUNNING)
         nbtasks.configure(queue=other.root)
-        tasks += [some.submit(calls.occupy, places, 1, 0.1) for _ in range(6)]
-        begins = sorted(task.result(60) for task in tasks)
+        after = some.submit(time.time)
+        time.sleep(1.1)  # its worker has looked once, and will not for two seconds
+        assert after.reason.startswith(f"for licence: 1 of 1 in use by {holder.short} (wait_for, 00:01)")
+        Path(gate).touch()
+        opened = time.time()
+        assert after.result(30) - opened < _AT_ONCE
+        tasks = [some.submit(calls.occupy, places, 1, 0.02) for _ in range(6)]
+        nbtasks.configure(queue=queue.root)
+        nbtasks.gather(*tasks, *(some.submit(calls.occupy, places, 1, 0.02) for _ in range(6)))
     finally:
         elsewhere.stop()
     assert not os.path.exists(f"{places}/too-many")
-    gaps = [later - earlier for earlier, later in itertools.pairwise(begins)]
-    assert min(gaps) >= 0.1
-    assert statistics.median(gaps) < 0.3, "they begin by rings, not by looks"
+
+
+def test_one_that_gives_back_two_lets_two_begin(
+    queue: Queue, start: Start, gate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nbtasks.configure(resources={"licence": 2})
+    start("-w", "3").ready()
+    holder = nbtasks.using(resources={"licence": 2}).submit(calls.wait_for, gate)
+    until(lambda: holder.status is Status.RUNNING)
+    two = [nbtasks.using(resources={"licence": 1}).submit(calls.wait_for, f"{gate}-2") for _ in range(2)]
+    time.sleep(1.1)
+    assert [task.status for task in two] == [Status.QUEUED] * 2
+    Path(gate).touch()
+    until(lambda: all(task.status is Status.RUNNING for task in two), _AT_ONCE)
+    Path(f"{gate}-2").touch()
+    nbtasks.gather(two)
 
 
 def test_a_rate_holds_for_two_workers_and_over_their_death(queue: Queue, start: Start, notes: str) -> None:
