@@ -8,7 +8,7 @@
     pipeline get_pipeline                      tasks that feed each other, as one
     wait as_completed gather                   wait for them
     Task TaskList MapTask Pipeline Executor    what people hold
-    progress current_task                      inside a task
+    progress current_task lock                 inside a task
     configure                                  settings
     NbtasksError …                             what may be raised; the tree is in `nbtasks.errors`
 
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from nbtasks.executor import Executor
     from nbtasks.graph import Pipeline, get_pipeline, pipeline
     from nbtasks.handle import Task
+    from nbtasks.locking import lock
     from nbtasks.notebook_given import return_
     from nbtasks.scheduling import Schedule
     from nbtasks.spreading import MapTask
@@ -76,7 +77,7 @@ __all__ = [
     "OptionError", "PayloadError", "Pipeline", "QueueError", "QueueNewer", "QueueUnsafe", "Schedule", "Status",
     "SubmitUncertain", "Task", "TaskFailed", "TaskList", "TaskLost", "TaskNotFound", "TaskTimedOut", "UpstreamFailed",
     "as_completed", "configure", "cron", "current_task", "every", "gather", "get", "get_pipeline", "get_schedule",
-    "map", "pipeline", "progress", "return_", "schedules", "submit", "submit_notebook", "task", "tasks", "using",
+    "lock", "map", "pipeline", "progress", "return_", "schedules", "submit", "submit_notebook", "task", "tasks", "using",
     "wait",
 ]  # fmt: skip
 
@@ -86,6 +87,7 @@ _HOMES = {
     "nbtasks.executor": "Executor",
     "nbtasks.graph": "Pipeline get_pipeline pipeline",
     "nbtasks.handle": "Task",
+    "nbtasks.locking": "lock",
     "nbtasks.notebook_given": "return_",
     "nbtasks.scheduling": "Schedule",
     "nbtasks.spreading": "MapTask",

@@ -98,7 +98,8 @@ def using(**options: Any) -> Using:
     that must have succeeded; ``at_most_once``: never again on its own once it has started; ``cache=True``, or
     the age that a result may have (``"7d"``): give the task that has run, or is running, the same call. Later: ``delay``, or ``at`` a
     datetime or ``"03:00"`` (in the time zone ``tz``); ``expires`` after a duration or at a moment, if it has not
-    started by then. For what recurs: ``tz``, ``missed``, ``overlap``; see `every`. Durations are seconds or text such
+    started by then. At most so many at once: ``limit=2`` of this name, ``limit={"api": 2}`` of all with that key;
+    ``rate="30/m"`` or ``{"api": "5/s"}``: so many starts; ``resources={"licence": 1}``: of what the settings say this machine has. For what recurs: ``tz``, ``missed``, ``overlap``; see `every`. Durations are seconds or text such
     as ``"10m"``. Raises OptionError.
     """
     return Using(options)

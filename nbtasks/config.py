@@ -50,6 +50,7 @@ class Settings:
     activity: bool = True
     notify_command: tuple[str, ...] = ()
     grace: float = 5.0
+    resources: dict[str, int] = field(default_factory=dict)
     log_limit: int = 64 << 20
     bring_back_limit: int = 1 << 30
     state_dir: str = field(default_factory=_state_dir)
@@ -122,7 +123,8 @@ def settings() -> Settings:
         _origins.clear()
         for layer in _layers():
             for name, value in layer.parse():
-                values[name] = value
+                # One by one: the machine's file may say how many GPUs there are, the project's how many licences.
+                values[name] = {**values.get(name, {}), **value} if name == "resources" else value
                 _origins[name] = layer.origin
         _settings = Settings(**values)
     return _settings

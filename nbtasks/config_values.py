@@ -82,6 +82,19 @@ def _command(name: str, value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _resources(name: str, value: Any) -> dict[str, int]:
+    """How many there are of each, on this machine: a table, or text such as ``licence=2,gpu=1``."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        value = {key.strip(): int(number) if number.strip().isdecimal() else None for key, _, number in pairs}
+    fits = isinstance(value, dict) and all(
+        isinstance(key, str) and key.strip() and type(number) is int and number >= 0 for key, number in value.items()
+    )
+    if not fits:
+        raise OptionError("say how many there are of each: a table of whole numbers, or text such as 'licence=2,gpu=1'")
+    return dict(value)
+
+
 def _lane(name: str, value: Any) -> str:
     return check_name(name, text(name, value))
 
@@ -106,6 +119,7 @@ PARSERS: dict[str, Parser] = {
     "notify_command": _command,
     "pending": _pending,
     "grace": _duration,
+    "resources": _resources,
     "log_limit": _size,
     "bring_back_limit": _size,
 }

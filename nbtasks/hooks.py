@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 
 # A slot puts in here what lends its place to others while its task waits for another task.
 before_wait: list[Callable[[], AbstractContextManager[object]]] = []
+# The slot that this process is, by name; "" for others.
+slot = ""
 # The notebook puts in here what binds names; called on the main thread before a wait returns.
 binding_hooks: list[Callable[[], object]] = []
 

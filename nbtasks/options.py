@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from nbtasks import config, notices, timing
+from nbtasks import config, notices, timing, wishes
 from nbtasks.errors import OptionError
 from nbtasks.handle import Task
 from nbtasks.queue.directory import Queue
@@ -17,12 +17,12 @@ from nbtasks.spec import Spec, check_spec, seconds
 
 NAMES = (
     "name", "lane", "priority", "retries", "retry_delay", "timeout", "grace", "after", "at_most_once", "notify", "cache",
-    *timing.NAMES,
+    *timing.NAMES, *wishes.NAMES,
 )  # fmt: skip
 _LONGEST_NAME = 100
-_NOT_IN_SPEC = frozenset({*timing.NAMES, "cache"})
+_NOT_IN_SPEC = frozenset({*timing.NAMES, *wishes.NAMES, "cache"})
 
-Fields = dict[str, Any]  # of a Spec; those of `timing` become moments when a task is submitted
+Fields = dict[str, Any]  # of a Spec; those of `timing` and `wishes` become so when a task is submitted
 
 
 def parse(options: Mapping[str, Any]) -> Fields:
@@ -105,5 +105,5 @@ def _after(option: str, value: object) -> tuple[str, ...]:
 _PARSERS = {
     "name": _name, "retry_delay": seconds, "timeout": seconds, "grace": seconds, "after": _after,
     "at_most_once": _yes_or_no, "notify": _yes_or_no, "cache": _max_age, "priority": _whole, "retries": _whole,
-    **timing.PARSERS,
+    **timing.PARSERS, **wishes.PARSERS,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from nbtasks import context, schedule_words, timing, zones
+from nbtasks import context, schedule_words, timing, wishes, zones
 from nbtasks.errors import OptionError, PayloadError
 from nbtasks.frames import Part
 from nbtasks.handle import Task, attach
@@ -185,7 +185,8 @@ def add_call(
     kept = {key: value for key, value in fields.items() if key not in timing.NAMES}
     spec = Spec(
         id=at.queue.new_id(), env=at.env, parents=call.references, summary=call.summary,
-        context=context.capture(at.queue.blobs), **{**at.defaults, **own, **kept, "name": name, "pid": 0},
+        context=context.capture(at.queue.blobs),
+        **wishes.resolve({**at.defaults, **own, **kept, "name": name, "pid": 0}, name),
     )  # fmt: skip
     return add(at.queue, recurs, spec, call.parts, fields)
 

@@ -25,7 +25,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str = "function"  # function | cell | notebook
     lane: str = "default"
     env: str = ""  # tag of the Python environment that can unpickle it
-    need: str = "f"  # f function, c cell or notebook, x… resources (DESIGN: needs are seen before claiming)
+    need: str = "f"  # f function, c cell or notebook, x… what `needs` says (needs are seen before claiming)
     priority: int = 5  # 0 to 9, higher is sooner
     parents: tuple[str, ...] = ()  # tasks whose values are arguments
     after: tuple[str, ...] = ()  # tasks that have to succeed before it, for order alone
@@ -50,7 +50,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     due: float | None = None  # not before this moment
     expires: float | None = None  # a task that has not started at this moment is cancelled
     schedule: str | None = None  # the schedule that made it, for the moment `due`
-    needs: dict[str, Any] = {}
+    needs: dict[str, Any] = {}  # limits, rates and resources, as in `nbtasks.needs`
     seed: int | None = None
     checkpoint: bool = False
     group: str | None = None
@@ -60,6 +60,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def short(self) -> str:
         """The last part of the id, which is what people type: ``k7q2``."""
         return self.id.rpartition("-")[2]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it wants a process of its own."""
+        return self.need == "c" or bool(self.needs.get("fresh"))
 
     @property
     def dependencies(self) -> tuple[str, ...]:

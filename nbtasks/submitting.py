@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nbtasks import config, context, handle, listings, payload, processes, run, timing
+from nbtasks import config, context, handle, listings, payload, processes, run, timing, wishes
 from nbtasks.config import Settings
 from nbtasks.errors import OptionError
 from nbtasks.frames import Part
@@ -182,7 +182,7 @@ def make_spec(at: Here, call: Call, name: str, fields: Fields, frozen: str = "")
     return Spec(
         id=queue.new_id(), env=at.env, bell=at.bell, parents=call.references, summary=call.summary,
         context=frozen or context.capture(queue.blobs), group=group_here(),
-        **{"name": name, **at.defaults, **timing.resolve(fields), **at.forced},
+        **{"name": name, **at.defaults, **wishes.resolve(timing.resolve(fields), name), **at.forced},
     )  # fmt: skip
 
 

@@ -17,14 +17,14 @@ from tests.source import ROOT, Module, body_length, code_lines, functions, liter
 
 FLOORS = {
     # layout and tickets lie in queue/, but they are pure names, which the floors above them need.
-    "words": "errors status spec recurrence outcome queue.layout queue.tickets",
+    "words": "errors status spec needs recurrence outcome queue.layout queue.tickets",
     "bytes and the outside": """
         config_values config zones durable_calls durable durable_faults durable_model keys spool blobs headers frames
         pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices logs
     """,
     "the directory": """
-        queue.leases queue.doorbells queue.store queue.members queue.lookup queue.reasons queue.records queue.cache queue.catalogue queue.groups
-        queue.claims queue.dependencies queue.waking queue.following queue.directory queue.check queue.deaths queue.expiring queue.recovery queue.removing queue.schedules
+        queue.leases queue.doorbells queue.store queue.members queue.lookup queue.holders queue.rates queue.shortage queue.reasons queue.records queue.cache queue.catalogue queue.groups
+        queue.claims queue.dependencies queue.waking queue.tokens queue.needy queue.following queue.directory queue.check queue.deaths queue.expiring queue.recovery queue.removing queue.schedules
         queue.recurring
     """,
     "running one task here": """
@@ -34,9 +34,9 @@ FLOORS = {
     """,
     "where": "engines.base engines.inline engines.local",
     "what runs next": """
-        worker.autostart worker.gauges worker.limits worker.warm worker.slot worker.crew worker.flusher worker.standing worker.agenda worker.supervisor
+        worker.autostart worker.gauges worker.limits worker.warm worker.slot worker.crew worker.flusher worker.standing worker.agenda worker.backlog worker.supervisor
     """,
-    "what people hold": "ends watching facts cached cycles handle timing options submitting tasklist caching spreading schedule_words scheduling notebook_cached notebooks decorate api executor graph",
+    "what people hold": "ends watching facts cached cycles handle timing wishes options submitting tasklist caching spreading schedule_words scheduling notebook_cached notebooks decorate api executor graph locking",
     "doors": """
         jupyter.sgr jupyter.ansi jupyter.shown jupyter.words jupyter.bars jupyter.markup jupyter.pictures
         jupyter.traces jupyter.schedule_view jupyter.tables jupyter.render jupyter.page jupyter.displays jupyter.comms jupyter.strips
@@ -80,7 +80,8 @@ ENVIRONMENT: dict[str, str] = {
     "nbtasks.processes": "marks a slot, so that all that descends from it is found",
     "nbtasks.zones": "TZ, the time zone of whoever asks",
     "nbtasks.worker.autostart": "hands the environment, without the mark of a slot, to the worker that it starts",
-    "nbtasks.worker.slot": "sets the number of threads that numpy and its kin read",
+    "nbtasks.worker.slot": "keeps what was there before a task, for the worker that it may have to start",
+    "nbtasks.worker.warm": "sets the number of threads that numpy and its kin read",
 }
 # Strings that look like names of ours on disk and are none.
 NOT_OURS = {"/memory.events": "of a control group", "rich.progress": "a module"}

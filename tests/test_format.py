@@ -24,13 +24,16 @@ import pytest
 
 from nbtasks import config, payload
 from nbtasks import context as contexts
+from nbtasks.needs import Needs
 from nbtasks.outcome import Failure, Outcome, Variable
 from nbtasks.queue import cache, layout, lookup, members, records, recovery, schedules
 from nbtasks.queue.check import check
 from nbtasks.queue.claims import Claimer
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import Layout
+from nbtasks.queue.leases import Lease
 from nbtasks.queue.members import Stop
+from nbtasks.queue.needy import Needy
 from nbtasks.queue.recurring import Timetable
 from nbtasks.queue.tickets import Ticket, expiry_name, until_name
 from nbtasks.recurrence import Every
@@ -76,7 +79,7 @@ GRAMMAR = {
     "TICKET": rf"{layout.ID.pattern}\.[1-9]\d*\.\d+\.\d+", "EPOCHMS": r"\d+", "LANE": NAME.pattern,
     "ENV": layout.TAG.pattern, "NEED": r"(?:f|c|x[0-9a-z]+)", "STATUS": "(?:succeeded|failed|cancelled)",
     "WORKER": r"w-[0-9a-z-]+", "SLOT": r"[siw]-[0-9a-z-]+", "HASH": "[0-9a-f]{64}", "BOOT": r"[0-9a-z]+",
-    "SCHEDULE": NAME.pattern, "FATE": f"(?:{'|'.join(schedules.FATES)})", "NAME": r"[0-9a-z-]+", "KEY": "[0-9a-f]{32}", "N": r"[1-9]\d*", "PLACE": "(?:workers|flush|clients|watch)",
+    "SCHEDULE": NAME.pattern, "FATE": f"(?:{'|'.join(schedules.FATES)})", "NAME": r"[0-9a-z-]+", "KEY": "[0-9a-f]{32}", "N": r"[1-9]\d*", "PLACE": "(?:workers|flush|clients|watch|tokens)",
 }  # fmt: skip
 
 
@@ -129,6 +132,12 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
         "slots/SLOT/stop": q.stop("s-1"),
         "slots/SLOT/usage": q.usage("s-1"),
         "slots/SLOT/full": q.full("s-1"),
+        "slots/SLOT/waits": q.waits("s-1"),
+        "needs/NEED.json": q.need("x7b204c8a20940785"),
+        "tokens/gate": q.gate(),
+        "tokens/limits/KEY/N": q.limit("api", 12),
+        "tokens/rates/KEY": q.rate("api"),
+        "tokens/locks/KEY": q.named_lock("db"),
         "bells/BOOT/LANE@ENV/NAME": f"{q.bells_of('b1', place)}/s-1",
         "bells/BOOT/LANE@ENV/idle/NAME": f"{q.bells_of('b1', place)}/idle/s-1",
         "bells/BOOT/PLACE/NAME": f"{q.bells_of('b1', 'clients')}/c-1",
@@ -139,7 +148,7 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
     }
     for shown, path in made.items():
         assert as_regex(shown).fullmatch(path.removeprefix("/q/")), (shown, path)
-    reserved = {"needs/", "damaged/", "tasks/20261120-2206/11/"}
+    reserved = {"damaged/", "tasks/20261120-2206/11/"}
     assert set(tree()) == set(made) | reserved
 
 
@@ -179,7 +188,7 @@ def a_busy_queue(root: Path) -> Queue:
     queue = Queue(str(root))
     bells = [
         queue.bell(place, f"s-{n}")
-        for n, place in enumerate(("workers", "flush", "clients", "watch", f"default@{ENV}"))
+        for n, place in enumerate(("workers", "flush", "clients", "watch", "tokens", f"default@{ENV}"))
     ]
     bells.append(queue.bell(f"default@{ENV}/idle", "s-9"))
     done, failing, dropped = put(queue), put(queue, retries=1, retry_delay=60.0), put(queue)
@@ -200,6 +209,11 @@ def a_busy_queue(root: Path) -> Queue:
     members.request_stop(queue, "s-1", Stop(str(running), "cancel"))
     members.note_usage(queue, "s-1", members.Usage(ticket=str(running), memory=1 << 20, peak=1 << 21, cpu=0.5))
     members.note_full(queue, "s-1", 4096)
+    members.note_waits(queue, "s-1", "db")
+    needs = Needs(limits={"api": 2}, rates={"api": (30, 60.0)})
+    put(queue, need=needs.code, needs=needs.fields)
+    assert Needy(queue, [f"default@{ENV}"]).try_claim("s-1", fresh=True)
+    assert Lease(queue.layout.named_lock("db")).try_take()
     recovery.mark_flushed(queue, time.time())
     put(queue, expires=time.time() + 60)
     for kind in (layout.PLAN, layout.ITEMS):
@@ -256,6 +270,18 @@ def test_a_real_worker_leaves_nothing_that_is_not_on_the_page(tmp_path: Path) ->
     patterns = [as_regex(path) for path in tree()]
     strange = {path for path in seen if not any(pattern.fullmatch(path) for pattern in patterns)}
     assert {path for path in strange if not path.rpartition("/")[2].startswith(".")} == set()
+
+
+def test_the_name_of_a_need_can_be_made_from_the_page_alone() -> None:
+    needs = Needs(
+        fresh=True, limits={"b": 1, "a": 2}, rates={"api": (30, 60.0)}, resources={"licence": (1, 2), "gpu": (1, 1)}
+    )
+    content = (
+        '{"fresh":true,"limits":{"a":2,"b":1},"rates":{"api":[30,60.0]},"resources":{"gpu":[1,1],"licence":[1,2]}}'
+    )
+    assert needs.content.decode() == content
+    assert needs.code == f"x{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    assert layout.name_key("api") == hashlib.sha256(b"api").hexdigest()[:32]
 
 
 # A reader of frames, written from the page alone.

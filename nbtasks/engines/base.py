@@ -21,6 +21,7 @@ from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS, STARTED
 from nbtasks.queue.members import Stop
 from nbtasks.queue.tickets import Ticket
+from nbtasks.queue.tokens import Taken
 from nbtasks.run import Ended
 from nbtasks.spec import Spec
 from nbtasks.status import Status
@@ -112,11 +113,12 @@ class Delivery:
         self.is_worn = False  # a task has spoiled the sink: no other should run here
         self._said_full = -_SAY_FULL
         self._is_full = False
+        self._taken: Taken | None = None
         self._children_cpu = 0.0
 
-    def deliver(self, ticket: Ticket) -> Spec:
-        """Run the task of a claimed ticket and commit its outcome; its spec."""
-        self.stopped = None
+    def deliver(self, ticket: Ticket, taken: Taken | None = None) -> Spec:
+        """Run the task of a claimed ticket, with the tokens `taken` for it, and commit its outcome; its spec."""
+        self.stopped, self._taken = None, taken
         try:
             call = records.read_call(self.queue, ticket.id)
             spec = records.decode_spec(call.body)
@@ -125,6 +127,8 @@ class Delivery:
         if expiring.is_over(spec, ticket):
             self._commit(spec, ticket, *expiring.ended(ticket, self.slot))
             return spec
+        if taken is not None:
+            taken.introduce(spec, self.slot)
         self.say(f"Executing {spec.name}[{spec.short}]")
         if spec.timeout is not None:
             self.queue.ring_workers(f"deadline {self.slot}")
@@ -165,6 +169,8 @@ class Delivery:
         return self.queue.layout.file(ticket.id, ticket.delivery, kind)
 
     def _emit(self, spec: Spec, ticket: Ticket, kind: str, data: dict[str, Any]) -> bool:
+        if kind == "start" and self._taken is not None:
+            self._taken.start()
         if kind in ("start", "ended"):
             self.stopped = self.stopped or self.find_stop(ticket)
             if kind == "ended" and spec.timeout is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbtasks import needs
 from nbtasks.errors import OptionError
 from nbtasks.jupyter.lines import Parser, names
 from nbtasks.spec import seconds
@@ -47,6 +48,9 @@ def _background_parser(prog: str, description: str, example: str) -> Parser:
     add("--priority", type=int, metavar="N", help="0 to 9, higher is sooner (5)")
     add("--timeout", metavar="TIME", help="stop it after so long: 90, 10m, 2h")
     add("--retries", type=int, metavar="N", help="run it again after a failure, N times at most")
+    many("--limit", metavar="KEY=N", help="at most N tasks of this key at once; of this name, if only N is given")
+    many("--rate", metavar="KEY=N/m", help="at most N starts a minute (/s, /h, /d) under this key, or of this name")
+    many("--resource", metavar="NAME=N", help="it needs N (1) of what the settings say this machine has")
     add("--fresh", action="store_true", help="run it, though it runs already or has succeeded before")
     cached = "use what the same code has brought before with the same inputs, if it is no older than TIME"
     add("--cache", nargs="?", const="", metavar="TIME", help=f"{cached} (--cache=7d); any age without")
@@ -147,6 +151,16 @@ def _cache(given: str | None, line: str) -> tuple[float, list[str]]:
     return age, []
 
 
+def _pairs(option: str, given: list[str], parse: Callable[[str, str], Any]) -> dict[str | None, Any] | None:
+    """``api=2`` by its key. Of ``2`` alone the key is None: the task's name."""
+    found: dict[str | None, Any] = {}
+    for text in given:
+        key, _, value = text.rpartition("=")
+        parse(f"%%background: {option} {key}".rstrip(), value)  # refused under the name that it has here
+        found[key.strip() or None] = int(value) if value.isdecimal() else value
+    return found or None
+
+
 def _options(parser: Parser, line: str) -> CellOptions:
     found = parser.parse_line(line)
     magic = parser.prog
@@ -167,5 +181,9 @@ def _options(parser: Parser, line: str) -> CellOptions:
         handle=handle[0] if handle else None,
         wait=found.wait, fresh=found.fresh, replace=found.replace, notify=found.notify, cache=cache,
         cwd=found.cwd or "", env=tuple(dict.fromkeys(found.env)), after=tuple(found.after),
-        fields={**{name: getattr(found, name) for name in _FIELDS}, "notify": found.notify or None},
+        fields={
+            **{name: getattr(found, name) for name in _FIELDS}, "notify": found.notify or None,
+            "limit": _pairs("--limit", found.limit, needs.whole_text), "rate": _pairs("--rate", found.rate, needs.rate),
+            "resources": _pairs("--resource", [text if "=" in text else f"{text}=1" for text in found.resource], needs.whole_text),
+        },
     )  # fmt: skip

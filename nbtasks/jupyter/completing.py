@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from nbtasks import cells, context
+from nbtasks import cells, config, context
 from nbtasks.errors import NbtasksError
 from nbtasks.jupyter.asked import CELL, LINE, PARSERS, TASK, TASKS, VERBS, WAIT
 from nbtasks.jupyter.handles import handles
@@ -84,6 +84,8 @@ def _values(option: str, namespace: Mapping[str, Any]) -> Iterator[Offer]:
         yield from _tasks(namespace, None)
     elif option in ("-l", "--lane"):
         yield from ((lane, "lane") for lane in dict.fromkeys(record.spec.lane for record in _records(None)))
+    elif option == "--resource":
+        yield from ((name, f"{count} on this machine") for name, count in config.settings().resources.items())
     elif option == "--env":
         yield from ((name, "environment") for name in context.environment_names())
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from nbtasks import cells, config, context, options, payload, scheduling, submitting
+from nbtasks import cells, config, context, options, payload, scheduling, submitting, wishes
 from nbtasks.errors import OptionError, PayloadError
 from nbtasks.frames import Part
 from nbtasks.jupyter import binding
@@ -147,7 +147,6 @@ def _spec(draft: Draft) -> Spec:
     return Spec(
         id=sent.queue.new_id(),
         kind="cell",
-        need="c",
         env=config.env_tag(),
         context=sent.context,
         notebook=origin.notebook,
@@ -159,7 +158,7 @@ def _spec(draft: Draft) -> Spec:
         cache_key=draft.cached.key if draft.cached else None,
         # What a half-done cell did to the world must not happen twice unasked.
         at_most_once=not draft.fields.get("retries"),
-        **{**submitting.here().defaults, **draft.fields},
+        **wishes.resolve({"need": "c", **submitting.here().defaults, **draft.fields}, draft.fields["name"]),
     )
 
 

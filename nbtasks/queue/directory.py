@@ -85,6 +85,8 @@ class Queue(Following):
         if spec.expires is not None:
             with contextlib.suppress(FileExistsError):
                 self.disk.create(f"{self.layout.expires}/{expiry_name(spec.expires, spec.id)}", [])
+        if spec.need[:1] == "x" and not self.disk.exists(path := self.layout.need(spec.need)):
+            self.disk.replace(path, msgspec.json.encode(spec.needs, order="deterministic"))
         if spec.group:
             groups.join(self, spec.group, spec.id)
         if spec.dependencies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
@@ -18,13 +19,14 @@ GITIGNORE = ".gitignore"
 # The folders at the top of a queue, in the order of docs/format.md.
 FOLDERS = (
     "tasks", "blobs", "waiting/parents", "waiting/until", "queued", "running", "ended", "edges",
-    "cancel", "cache", "cells", "expires", "groups", "needs", "recurring", "workers", "slots", "damaged", "bells",
+    "cancel", "cache", "cells", "expires", "groups", "needs", "tokens", "recurring", "workers", "slots", "damaged", "bells",
 )  # fmt: skip
 
 CALL, LOG, EVENTS, PROGRESS, STARTED, OUTCOME = "call", "log", "events", "progress", "started", "outcome"
 PLAN, ITEMS = "plan", "items"  # of a map over a value that was not known when it was submitted
 
 SCHEDULE = ".json"
+WAITERS = "tokens"  # the place of bells of those who wait for a token
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-z]{4,13}", re.ASCII)
@@ -87,13 +89,39 @@ def submitted_at(id: str) -> float:
     return calendar.timegm(parsed) + int(id[16:22]) / 1e6
 
 
+def name_key(name: str) -> str:
+    """What stands in file names for a name that people chose freely."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class HostLayout:
+    """Paths in the folder that all queues of one user on one machine share."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def gate(self) -> str:
+        """The lock that is held for the instant in which tokens of resources are taken."""
+        return f"{self.root}/gate"
+
+    def resource(self, name: str, number: int) -> str:
+        """A token of a resource; the first is 1."""
+        return f"{self.root}/resources/{name_key(name)}/{number}"
+
+    def bells(self, boot: str) -> str:
+        """The bells of those who wait for a resource."""
+        return f"{self.root}/bells/{boot}"
+
+
 class Layout:
     """Paths within one queue. `root` is absolute; every method is pure."""
 
     __slots__ = (
         "root", "mark", "readme", "gitignore", "paused", "flushed", "tasks", "blobs", "parents", "until",
         "queued", "running", "ended", "edges", "cancel", "workers", "slots", "damaged", "bells", "needs", "auto",
-        "expires", "recurring", "cache",
+        "expires", "recurring", "cache", "tokens",
     )  # fmt: skip
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -121,6 +149,7 @@ class Layout:
         self.expires = f"{root}/expires"
         self.recurring = f"{root}/recurring"
         self.cache = f"{root}/cache"
+        self.tokens = f"{root}/tokens"
 
     def call(self, id: str) -> str:
         """The call file of a task."""
@@ -189,6 +218,30 @@ class Layout:
         """Exists once somebody asked for the task to be cancelled."""
         return f"{self.cancel}/{id}"
 
+    def waits(self, slot: str) -> str:
+        """Exists while the task of the slot waits for a named lock: for which."""
+        return f"{self.slots}/{slot}/waits"
+
+    def need(self, code: str) -> str:
+        """What a need of that code (``x…``) asks for, in JSON."""
+        return f"{self.needs}/{code}.json"
+
+    def gate(self) -> str:
+        """The lock that is held for the instant in which tokens of this queue are taken."""
+        return f"{self.tokens}/gate"
+
+    def limit(self, key: str, number: int) -> str:
+        """A token of a limit: a lock that is held while a task runs; the first is 1."""
+        return f"{self.tokens}/limits/{name_key(key)}/{number}"
+
+    def rate(self, key: str) -> str:
+        """The last starts under a rate."""
+        return f"{self.tokens}/rates/{name_key(key)}"
+
+    def named_lock(self, name: str) -> str:
+        """What ``nbtasks.lock(name)`` holds."""
+        return f"{self.tokens}/locks/{name_key(name)}"
+
     def cell_folder(self, key: str) -> str:
         """One empty file per task that a cell of a notebook submitted, named by its id; `key` stands for the cell."""
         return f"{self.root}/cells/{key}"
@@ -222,7 +275,7 @@ class Layout:
         return f"{self.tasks}/{id[:13]}/{id[13:15]}/{id}.{kind}"
 
     def bells_of(self, boot: str, place: str) -> str:
-        """The folder of bells of a boot; `place` is LANE@ENV, ``workers``, ``clients`` or ``watch``."""
+        """The folder of bells of a boot; `place` is LANE@ENV, ``workers``, ``clients``, ``tokens`` or ``watch``."""
         return f"{self.bells}/{boot}/{place}"
 
     def auto_lock(self, place: str) -> str:

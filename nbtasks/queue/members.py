@@ -154,6 +154,22 @@ def find_full(store: Store, slot: str) -> int | None:
         return None
 
 
+def note_waits(store: Store, slot: str, lock: str) -> None:
+    """Say that the slot's task waits for a named lock; "": not any more. Raises OSError."""
+    if lock:
+        store.disk.replace(store.layout.waits(slot), lock.encode("utf-8", "surrogatepass"))
+    else:
+        store.disk.remove(store.layout.waits(slot))
+
+
+def find_waits(store: Store, slot: str) -> str:
+    """The named lock for which the slot's task waits, or ""."""
+    try:
+        return store.disk.read(store.layout.waits(slot), 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def _folder(store: Store, name: str) -> str:
     return store.layout.identity(name).rpartition("/")[0]
 

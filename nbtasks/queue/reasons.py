@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 from nbtasks import config, processes
 from nbtasks.errors import NbtasksError
 from nbtasks.outcome import Outcome
-from nbtasks.queue import lookup, members
+from nbtasks.queue import lookup, members, shortage
 from nbtasks.queue.lookup import Place
 from nbtasks.queue.store import Store
 from nbtasks.queue.tickets import parse_until
@@ -50,7 +50,7 @@ def why(record: Standing, read: Callable[[str], Standing]) -> str:
         return _queued(record)
     if status is Status.RUNNING:
         tries = f"attempt {record.attempt} of {record.spec.retries + 1}" if record.spec.retries else ""
-        return ", ".join(filter(None, (tries, _room(record))))
+        return ", ".join(filter(None, (tries, _room(record), _lock(record))))
     return ""
 
 
@@ -79,6 +79,11 @@ def _moment(when: float) -> str:
     return time.strftime("%H:%M:%S" if now[:3] == then[:3] else "%Y-%m-%d %H:%M", then)
 
 
+def _lock(record: Standing) -> str:
+    name = members.find_waits(record.store, record.place.slot) if record.place.slot else ""
+    return f"waits {shortage.of_lock(record.store, name)}" if name else ""
+
+
 def _room(record: Standing) -> str:
     needed = members.find_full(record.store, record.place.slot) if record.place.slot else None
     if needed is None:
@@ -101,6 +106,8 @@ def _size(count: int) -> str:
 def _queued(record: Standing) -> str:
     store, spec = record.store, record.spec
     place = _position(store, lookup.line_of(spec), spec.id)
+    if spec.needs and not store.disk.exists(store.layout.paused):
+        place = shortage.joined(place, shortage.of_needs(store, spec.need, spec.needs))
     if store.disk.exists(store.layout.paused):
         return _joined(place, "the queue is paused: nbtasks resume lets it go on")
     if not spec.env or _is_served(store, spec.lane, spec.env):  # without: its call cannot be read

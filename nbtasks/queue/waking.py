@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from nbtasks import processes
+from nbtasks import config, processes
 from nbtasks.durable import Disk
 from nbtasks.queue import doorbells
 from nbtasks.queue.doorbells import Bell
+from nbtasks.queue.layout import WAITERS, HostLayout
 from nbtasks.queue.store import Store
 from nbtasks.spec import Spec
 
@@ -39,7 +40,7 @@ class Waking(Store):
         folder = self.layout.bells_of(self.boot, place)
         bells = doorbells.bells_in(f"{folder}/idle")
         # A function goes to a warm slot ("s…") first, a cell to a supervisor ("w…") that can make a fresh one.
-        for path in bells if spec.need == "f" else reversed(bells):
+        for path in reversed(bells) if spec.is_fresh else bells:
             if doorbells.ring(path, "work"):
                 self._seen[place] = time.monotonic()
                 return
@@ -58,6 +59,20 @@ class Waking(Store):
     def bell(self, place: str, name: str) -> Bell:
         """A bell of our own in one of this boot's places."""
         return Bell(self.layout.bells_of(self.boot, place), name)
+
+    def token_bells(self, name: str) -> list[Bell]:
+        """Bells of our own among those who wait for a token, a rate or a named lock: of this queue, of this machine."""
+        return [self.bell(WAITERS, name), Bell(self._host_bells(), name)]
+
+    def ring_token_waiters(self, me: str = "") -> None:
+        """Tell all who wait for a token, a rate or a named lock, but for `me`, that something may be free."""
+        for folder in (self.layout.bells_of(self.boot, WAITERS), self._host_bells()):
+            for path in doorbells.bells_in(folder):
+                if not me or not path.endswith(f"/{me}"):
+                    doorbells.ring(path, "free")
+
+    def _host_bells(self) -> str:
+        return HostLayout(config.settings().host_dir).bells(self.boot)
 
     def nobody_flushes(self) -> bool:
         """True while no worker lives that flushes what was submitted."""

@@ -19,17 +19,20 @@ from nbtasks import config, hooks, keyboard, payload, processes, run
 from nbtasks.capture import Capture
 from nbtasks.engines.base import Delivery
 from nbtasks.engines.local import DRAIN, ORPHANED
-from nbtasks.queue import members
+from nbtasks.queue import doorbells, members
 from nbtasks.queue.claims import Claimer, Head
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Member, Stop
+from nbtasks.queue.needy import Needy
 from nbtasks.queue.tickets import Ticket
+from nbtasks.queue.tokens import Taken
 from nbtasks.spec import Spec
 from nbtasks.worker.autostart import ensure_worker
-from nbtasks.worker.warm import Warmth
+from nbtasks.worker.warm import Warmth, set_threads
 
 LISTING = 10.0  # seconds between the looks that make good a lost ring
-_CELL_LOOK = 0.02  # seconds between two looks of a warm slot whether a cell is next
+_LOOK = 0.02  # seconds between two looks of a warm slot whether a cell, or what needs tokens, is next
+_SELDOM = 20  # or so many times what the look took
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Slot:
         self.stop: Stop | None = None
         self.poked = False  # an interrupt came since the claim: only then is a request to stop looked for
         self.done = 0
-        self._look_at = 0.0  # monotonic moment of the next look for a cell
+        self.taken: Taken | None = None  # the tokens of the running task
+        self._look_at = 0.0  # monotonic moment of the next look for what is no plain function
         self.parent = processes.open_pidfd(duty.supervisor)
         self._register()
         self.bells = [self.queue.bell(f"{lane}@{duty.env}", duty.name) for lane in duty.lanes]
@@ -68,7 +72,9 @@ class Slot:
         self.delivery = Delivery(self.queue, duty.name, self.capture, self.find_stop, self.say)
         self.cells = Claimer(self.queue, duty.name, self._lines("c"))
         self.functions = Claimer(self.queue, duty.name, self._lines("f"))
+        self.needy = Needy(self.queue, [f"{lane}@{duty.env}" for lane in duty.lanes])
         hooks.before_wait.append(self._lend)
+        hooks.slot = duty.name
         keyboard.who = lambda: self.ticket.id.rpartition("-")[2] if self.ticket else ""
         self._catch_signals()
         self.warmth = Warmth([0, duty.log, self.parent or -1, *(bell.fd for bell in self.bells)])
@@ -161,9 +167,10 @@ class Slot:
         """Claim and run until there is a reason to leave; the exit code (always 0)."""
         woken = True
         while not self._must_leave():
-            if self._cell_is_next() and self.done:
+            ahead = self._find_ahead()
+            if ahead and self.done and ahead[1]:
                 break  # it wants a fresh process: make room for one
-            ticket = self._try_claim()
+            ticket = self._try_claim(ahead[0] if ahead else None)
             if ticket is None:
                 if self.duty.burst or not self._sleep():
                     break
@@ -171,9 +178,11 @@ class Slot:
                 continue
             if woken:
                 self._wake_next()
-                woken = False
+            woken = self.taken is not None  # what it gives back may let more than one begin
             if not self._run(ticket):
                 break
+        if woken:
+            self._wake_next()
         self._close()
         return 0
 
@@ -184,45 +193,65 @@ class Slot:
     def _orphaned(self) -> bool:
         return os.getppid() != self.duty.supervisor
 
-    def _cell_is_next(self) -> bool:
-        """Whether a cell stands before all functions. Looked up only now and then: it costs as much as a claim."""
+    def _find_ahead(self) -> tuple[Head, bool] | None:
+        """A cell, or what needs tokens and may start, that stands before all functions; whether it wants a fresh process.
+
+        Looked up only now and then: it costs as much as a claim.
+        """
         now = time.monotonic()
         if now < self._look_at:
-            return False
-        self._look_at = now + _CELL_LOOK
-        cell = self.cells.find_head()
-        if cell is None:
-            return False
+            return None
+        found = [(cell, True)] if (cell := self.cells.find_head()) else []
+        if ready := self.needy.find_ready():
+            found.append((ready.head, ready.is_fresh))
+        self._look_at = now + max(_LOOK, _SELDOM * (time.monotonic() - now))
+        if not found:
+            return None
+        best = min(found, key=lambda one: one[0][:2])
         function = self.functions.find_head()
-        return function is None or cell[:2] < function[:2]
+        return best if function is None or best[0][:2] < function[:2] else None
 
-    def _try_claim(self) -> Ticket | None:
-        if self.done:
-            return self.functions.try_claim()
-        self._look_at = 0.0
-        first, second = (self.cells, self.functions) if self._cell_is_next() else (self.functions, self.cells)
-        return first.try_claim() or second.try_claim()
+    def _try_claim(self, ahead: Head | None) -> Ticket | None:
+        """Take what stands `ahead` of the functions, else a function, else what there is."""
+        if not self.done:
+            self._look_at = 0.0
+        orders = [self.functions.try_claim, self._try_claim_needy]
+        if not self.done:
+            orders.insert(1, self.cells.try_claim)
+        if ahead is not None:
+            orders.insert(0, self.cells.try_claim if ahead.line.name.endswith("@c") else self._try_claim_needy)
+        return next((ticket for claim in orders if (ticket := claim())), None)
+
+    def _try_claim_needy(self) -> Ticket | None:
+        self.taken = self.needy.try_claim(self.duty.name, fresh=not self.done)
+        return self.taken.ticket if self.taken else None
 
     def _find_head(self) -> Head | None:
-        return self.functions.find_head() or self.cells.find_head()
+        if head := self.functions.find_head() or self.cells.find_head():
+            return head
+        ready = self.needy.find_ready()
+        return ready.head if ready else None
 
     def _wake_next(self) -> None:
         """Whoever was woken wakes the next while something is left: so a burst wakes as many as it needs."""
         if head := self._find_head():
             lane, env, need = head.line.name.split("@")
-            self.queue.wake(Spec(id="", name="", lane=lane, env=env, need=need))
+            self.queue.wake(Spec(id="", name="", lane=lane, env=env, need="c" if self.needy.is_fresh(head) else need))
 
     def _run(self, ticket: Ticket) -> bool:
         """Run one task; False when this process must not run another."""
         self.ticket, self.stop, self.poked = ticket, None, False
         if self.done == 0:
-            _set_threads(self.duty.threads)
+            set_threads(self.duty.threads)
         payload.make_home()  # a __main__ of its own: names of one notebook are not there for the next
-        spec = self.delivery.deliver(ticket)
+        spec = self.delivery.deliver(ticket, self.taken)
         stopped = self.delivery.stopped is not None or self.stop is not None
         self.ticket = self.stop = None
+        if self.taken is not None:
+            self.taken.release(self.duty.worker)
+            self.taken = None
         self.done += 1
-        return spec.need == "f" and not stopped and not self.delivery.is_worn and self.warmth.restore()
+        return not (spec.is_fresh or stopped or self.delivery.is_worn) and self.warmth.restore()
 
     def _sleep(self) -> bool:
         """Wait for work; False when the slot should leave instead."""
@@ -230,8 +259,11 @@ class Slot:
             bell.hang(f"{bell.folder}/idle")
             bell.drain()
         # Shown as idle first, then the look: a submit sees the idle bell, or this sees its ticket.
-        if self._find_head() is None and not self._wait():
-            return False
+        if self._find_head() is None:
+            if self.needy.waits:  # the worker sees to it that somebody begins when there is a token
+                doorbells.ring(f"{self.queue.layout.bells_of(self.queue.boot, 'workers')}/{self.duty.worker}", "needs")
+            if not self._wait():
+                return False
         for bell in self.bells:
             bell.drain()
             bell.hang(bell.folder.removesuffix("/idle"))
@@ -256,13 +288,6 @@ class Slot:
 @functools.lru_cache(maxsize=1)
 def _clock(second: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(second))
-
-
-def _set_threads(count: int) -> None:
-    # Before numpy and its kin are loaded: they read these once. What the user set stays.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-                 "LOKY_MAX_CPU_COUNT"):  # fmt: skip
-        os.environ.setdefault(name, str(count))
 
 
 def slot_main(duty: Duty) -> Callable[[], int]:

@@ -8,17 +8,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from types import FrameType
 
 from nbtasks import config, processes
 from nbtasks.errors import NbtasksError, OptionError
-from nbtasks.queue import doorbells, lookup, records, recovery, schedules
+from nbtasks.queue import doorbells, records, recovery, schedules
 from nbtasks.queue.directory import Queue
-from nbtasks.queue.tickets import Ticket, parse_until
+from nbtasks.queue.tickets import parse_until
 from nbtasks.spec import check_name
 from nbtasks.worker import autostart
 from nbtasks.worker.agenda import Agenda
+from nbtasks.worker.backlog import Backlog
 from nbtasks.worker.crew import Crew
 from nbtasks.worker.flusher import Flusher
 from nbtasks.worker.gauges import EVERY
@@ -45,6 +45,7 @@ class Supervisor:
         self.active = time.monotonic()
         self.next_sweep = 0.0
         self.agenda = Agenda(queue, self.name, options, self.say)
+        self.backlog = Backlog(queue, options, self.name)
 
     # Beginning.
 
@@ -57,7 +58,7 @@ class Supervisor:
         self.bells = [self.queue.bell(place, self.name) for place in ("workers", *self.options.places)]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        found = sum(1 for _ in itertools.islice(self._queued(), _MANY))
+        found = sum(1 for _ in itertools.islice(self.backlog.tickets(), _MANY))
         queued = f"{found} queued" if found < _MANY else f"more than {_MANY:,} queued"
         self.standing.introduce(queued, schedules.names(self.queue))
         if found := recovery.verify_after_restart(self.queue, self.name):
@@ -77,12 +78,6 @@ class Supervisor:
         self.drains += 1
         with contextlib.suppress(OSError):
             os.write(self.bells[0].fd, b"drain\n")  # wakes the wait below
-
-    def _lines(self) -> list[str]:
-        return [f"{place}@{need}" for place in self.options.places for need in ("c", "f")]
-
-    def _queued(self) -> Iterator[tuple[str, Ticket]]:
-        return (found for line in self._lines() for found in lookup.queued_tickets(self.queue, line))
 
     # One turn of the loop.
 
@@ -106,9 +101,9 @@ class Supervisor:
             self._sweep()
         self.agenda.keep()
         pause = self._pause()
-        backlog = self._backlog()
         if self.drains:
             return self._drain(pause)
+        backlog = self.backlog.look()
         if backlog:
             self.crew.staff(backlog)
         if self._has_nothing_left(backlog):
@@ -153,7 +148,7 @@ class Supervisor:
         self.agenda.look()
         for slot in self.crew.names():
             self.limits.learn(slot)
-        if self._backlog():
+        if self.backlog.count():
             self._ring_idle()
 
     def _ring_idle(self) -> None:
@@ -163,38 +158,33 @@ class Supervisor:
                 if not path.endswith(f"/{self.name}"):
                     doorbells.ring(path, "work")
 
-    def _backlog(self) -> int:
-        if self.queue.disk.exists(self.queue.layout.paused):
-            return 0
-        return sum(1 for _ in itertools.islice(self._queued(), self.options.slots))
-
     def _wait(self, pause: float | None) -> None:
         room = self.crew.has_room() and not self.drains
         for bell in self.bells[1:]:
             folder = bell.folder.removesuffix("/idle")
             bell.hang(f"{folder}/idle" if room else folder)
-        if room and self._backlog() and self.crew.wants_more(self._backlog()):
+        if room and self.crew.wants_more(self.backlog.count()):
             return  # a ticket came between the look and the hanging of the bell
         moments = [self.next_sweep - time.monotonic()]
-        others = (pause, self.crew.free_for(), self._idle_left(), self.agenda.left())
+        others = (pause, self.crew.free_for(), self._idle_left(), self.agenda.left(), self.backlog.left())
         moments += [moment for moment in others if moment is not None]
         if not self.crew.has_pidfds:
             moments.append(0.2)
         if self.crew.has_young():  # what it claims now is to be looked at in a while
             moments.append(EVERY)
-        self.bells[0].wait(max(0.0, min(moments)), *[bell.fd for bell in self.bells[1:] if bell.fd >= 0],
-                           *self.crew.fds())  # fmt: skip
+        bells = [bell.fd for bell in self.bells[1:] if bell.fd >= 0]
+        self.bells[0].wait(max(0.0, min(moments)), *bells, *self.backlog.fds(), *self.crew.fds())
 
     # Ending.
 
     def _idle_left(self) -> float | None:
         """Seconds until it has been idle for long enough to leave."""
-        if self.options.idle_exit is None or self.agenda.holds() or self.crew.busy():
+        if self.options.idle_exit is None or self.agenda.holds() or self.backlog.waits or self.crew.busy():
             return None
         return max(0.0, self.active + self.options.idle_exit - time.monotonic())
 
     def _has_nothing_left(self, backlog: int) -> bool:
-        if backlog or self.crew.busy():
+        if backlog or self.backlog.waits or self.crew.busy():
             self.active = time.monotonic()
             return False
         if self.options.burst:
@@ -205,14 +195,14 @@ class Supervisor:
         if time.monotonic() - self.active < self.options.idle_exit or self.agenda.holds():
             return False
         self._hide()
-        return not self._backlog()
+        return not self.backlog.count()
 
     def _is_dry(self) -> bool:
         """Nothing is left of our lanes: what waits for a retry would be, what waits for other workers' tasks not."""
-        if self.crew.own or self._backlog() or self._retries_wait():
+        if self.crew.own or self.backlog.count() or self._retries_wait():
             return False
         self._sweep()
-        return not self._backlog()
+        return not self.backlog.count()
 
     def _retries_wait(self) -> bool:
         for name in self.queue.disk.list(self.queue.layout.until):
@@ -253,6 +243,7 @@ class Supervisor:
         self.say("leaving")
         for bell in self.bells:
             bell.close()
+        self.backlog.close()
         self.agenda.retire()
         self.crew.drain()
         self.flusher.stop()
@@ -262,7 +253,7 @@ class Supervisor:
             time.sleep(0.01)
         self.standing.leave()
         # Who submitted just before that saw no bell, and the worker that it started found the lock still taken.
-        if self.options.auto and not self.drains and self._backlog():
+        if self.options.auto and not self.drains and self.backlog.count():
             autostart.ensure_worker(self.queue, self.options.lanes[0], self.options.env)
         return 0
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import nbtasks
-from nbtasks import Status, TaskFailed, UpstreamFailed
-from nbtasks.queue import members
+from nbtasks import OptionError, Status, TaskFailed, UpstreamFailed
+from nbtasks.needs import Needs
+from nbtasks.queue import doorbells, members, tokens
 from nbtasks.queue.check import check
 from nbtasks.queue.directory import Queue
+from nbtasks.queue.layout import WAITERS
 from tests.worker import calls
+from tests.worker.tools import until
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +85,34 @@ def test_a_process_that_dies_within_a_task_leaves_a_loss(queue: Queue, notes: st
     with pytest.raises(nbtasks.TaskLost, match="exit code 0"):
         running.result(60)  # it is lost, runs again in a slot, and there its death is seen
     assert running.record.ticket.losses == 1
+
+
+def test_in_place_it_waits_for_its_tokens(queue: Queue, tmp_path: Path) -> None:
+    held = tokens._take_all(queue, Needs(limits={"a": 1}))
+    assert held
+
+    def give_back() -> None:
+        until(lambda: doorbells.bells_in(queue.layout.bells_of(queue.boot, WAITERS)))
+        for _, lease in held:
+            lease.release()
+        queue.ring_token_waiters()
+
+    thread = threading.Thread(target=give_back)
+    thread.start()
+    nbtasks.using(limit=("a", 1)).submit(calls.pid)
+    task = nbtasks.using(limit=("a", 1), rate=("a", "5/s")).submit(calls.occupy, str(tmp_path), 1, 0.0)
+    thread.join()
+    assert task.result()
+    assert tokens.look(queue, Needs(limits={"a": 1})) == tokens.NOW
+    assert not doorbells.bells_in(queue.layout.bells_of(queue.boot, WAITERS))
+
+
+def test_in_place_one_that_would_wait_for_itself_is_told(queue: Queue) -> None:
+    one = nbtasks.using(limit=("a", 1))
+
+    def outer() -> None:
+        one.submit(calls.pid)
+
+    with pytest.raises(OptionError, match="would wait for ever for a: 1 of 1 in use by"):
+        one.submit(outer).result()
+    assert {task.name: task.status for task in nbtasks.tasks()} == {"outer": Status.FAILED, "pid": Status.CANCELLED}

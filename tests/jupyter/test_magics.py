@@ -52,6 +52,9 @@ def background(kernel: Kernel, source: str, options: str = "", until: str = "") 
         ("--cores 2", "%%background: no option --cores; there are"),
         ("--gpu 1", "%%background: no option --gpu; there are"),
         ("--memory 8G", "%%background: no option --memory; there are"),
+        ("--limit two", "%%background: --limit='two' cannot be: give a whole number of at least 1"),
+        ("--rate api=30/week", "%%background: --rate api='30/week' is no rate"),
+        ("--resource scanner", "nobody has said how many 'scanner' this machine has"),
         ("--seed 1", "%%background: no option --seed; there are"),
         ("--hold 30m", "%%background: no option --hold; there are"),
         ("--in k7q2", "%%background: no option --in; there are"),
@@ -280,3 +283,14 @@ def test_help(kernel: Kernel) -> None:
     documented = kernel.ask("get_ipython().find_cell_magic('background').__doc__")
     assert "--retries N" in documented
     assert "run it again after a failure" in documented
+
+
+def test_a_cell_waits_for_its_turn_and_says_for_whom(kernel: Kernel) -> None:
+    gate = Gate(kernel)
+    kernel.run("nbtasks.configure(resources={'scanner': 1})")
+    first = background(kernel, gate.code, "--resource scanner -n first", until="running")
+    second = background(kernel, "turn = 'second'", "--resource scanner=1 --limit 3 --rate api=30/m", until="queued")
+    kernel.until(lambda: f"for scanner: 1 of 1 in use by {short_id(first)} (first, " in second.card, "the reason")
+    gate.open()
+    kernel.until(lambda: "  succeeded" in second.card, "its end")
+    assert kernel.ask("turn") == "'second'"

@@ -80,6 +80,7 @@ def test_options_are_completed(kernel: Kernel) -> None:
     assert complete(kernel, "%%background --re") == {
         "--retries": "run it again after a failure, N times at most",
         "--replace": "cancel what this cell has running, then run it",
+        "--resource": "it needs N (1) of what the settings say this machine has",
     }
     assert "--grace" not in complete(kernel, "%%background -")
     assert list(complete(kernel, "%%background -n fit --fr\nx = 1", at="--fr")) == ["--fresh"]

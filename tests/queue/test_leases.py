@@ -8,8 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from nbtasks.queue.leases import Lease
+from nbtasks.queue.leases import Lease as FileLease
+from nbtasks.queue.leases import QuickLease
 from tests.queue.tools import Child, Gate
+
+Lease: type[FileLease | QuickLease] = FileLease
+
+
+@pytest.fixture(params=[FileLease, QuickLease], autouse=True)
+def _kind(request: pytest.FixtureRequest) -> None:
+    """Every test is of both."""
+    global Lease
+    Lease = request.param
+
+
+def test_the_two_kinds_are_one_lock(path: str) -> None:
+    for one, other in ((FileLease, QuickLease), (QuickLease, FileLease)):
+        held = one(path)
+        assert held.try_take()
+        assert not other(path).try_take()
+        held.release()
 
 
 @pytest.fixture

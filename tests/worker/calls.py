@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import mmap
 import os
 import resource
@@ -247,3 +248,40 @@ def ask_another(depth: int) -> int:
     import nbtasks
 
     return 0 if depth == 0 else nbtasks.submit(ask_another, depth - 1).result(60) + 1
+
+
+# At most so many at once.
+
+
+def occupy(folder: str, places: int, seconds: float) -> float:
+    """Take one of the places in a folder for a while; when all are taken, note that there were too many. The moment of its start."""
+    start = time.time()
+    for number in range(places):
+        fd = os.open(f"{folder}/place-{number}", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free when its process is dead
+        except BlockingIOError:
+            os.close(fd)
+            continue
+        time.sleep(seconds)
+        os.close(fd)
+        return start
+    note(f"{folder}/too-many", os.getpid())
+    raise RuntimeError("too many at once")
+
+
+def occupy_by_child(folder: str) -> None:
+    """Let a child of ours, in a session of its own, keep a place until it is ended."""
+    if os.fork() == 0:
+        os.setsid()
+        fd = os.open(f"{folder}/place-0", os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        note(f"{folder}/child", os.getpid())
+        time.sleep(3600)
+        os._exit(0)
+    time.sleep(3600)
+
+
+def note_now(path: str) -> None:
+    """Append the moment."""
+    note(path, repr(time.time()))

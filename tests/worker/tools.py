@@ -113,7 +113,7 @@ def submit_cell(queue: Queue, source: str, **fields: Any) -> nbtasks.Task[Any]:
     """A cell, as the notebook submits it."""
     inputs = fields.pop("inputs", {})
     spec = Spec(
-        id=queue.new_id(), name=fields.pop("name", "cell"), kind="cell", need="c", env=config.env_tag(),
+        id=queue.new_id(), name=fields.pop("name", "cell"), kind="cell", need=fields.pop("need", "c"), env=config.env_tag(),
         context=context.capture(queue.blobs), at_most_once=not fields.get("retries"), **fields,
     )  # fmt: skip
     return submitting.put(queue, spec, [payload.dump("cell", Cell(source, inputs))])
