@@ -47,6 +47,22 @@ def load_key() -> bytes:
         return _read(path)
 
 
+def find_key() -> bytes:
+    """The key as `load_key` gives it, where none must be made: on the far side of an engine, a new one would fit nothing.
+
+    Raises QueueError when there is none, saying how to bring it; QueueUnsafe as `load_key`.
+    """
+    chosen = config.settings()
+    path = chosen.key_file or os.path.join(chosen.state_dir, "key")
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        raise QueueError(
+            f"there is no key at {path}, so nothing can be verified: run `nbtasks key export FILE` on the machine that "
+            f"submits, and `nbtasks key import FILE` here, or let NBTASKS_KEY_FILE name a copy of it"
+        ) from None
+
+
 def derive(key: bytes, queue_uuid: str, kind: str) -> bytes:
     """The sub-key (32 bytes) for frames of one `kind` in one queue."""
     return hmac.digest(key, f"nbtasks 1\n{queue_uuid}\n{kind}".encode(), "sha256")
