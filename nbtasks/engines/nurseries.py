@@ -110,7 +110,7 @@ class Template:
                 if kind == ENDED and pid == hand.pid:
                     hand.status = status
         except OSError:  # it takes too long, or the template went; then it is ended with our connection
-            processes.kill_tree(hand.process, hand.mark)
+            hand.kill_all()
             hand.status = signal.SIGKILL
             self.close()
 

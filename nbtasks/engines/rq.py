@@ -86,8 +86,8 @@ class Rq(RedisChannel):
         job = queue.create_job(
             "nbtasks.engines.rq.run", args=(self._argument(one, pipe),), timeout=-1, result_ttl=0, failure_ttl=_FAILED_TTL,
             description=one.name, job_id=job_id(one.key),
-            # RQ's worker reads this before it forks: so its horses have nbtasks loaded, and need not load it for each job.
-            meta={"nbtasks": far.run},
+            # RQ's worker reads this before it forks: so its horses need not load nbtasks for each job.
+            meta={"nbtasks": _Warm()},
         )  # fmt: skip
         queue.enqueue_job(job, pipeline=pipe, at_front=one.priority > 5)
 
@@ -149,14 +149,29 @@ def job_id(key: str) -> str:
 # The far side.
 
 
+def warm() -> None:
+    """Load what a work horse needs."""
+    far.warm()
+
+
+class _Warm:
+    """Where this is unpickled, `warm` is called."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return warm, ()
+
+
 def run(argument: bytes | tuple[str, int]) -> None:
     """What a work horse of RQ runs."""
     job = rq.get_current_job()
     assert job is not None
-    pool = job.connection.connection_pool
-    options = pool.connection_kwargs | {"retry": Retry(NoBackoff(), 0), "socket_timeout": 10.0}
-    client = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
-    far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
+    client = job.connection
+    patience = client.get_retry()
+    client.set_retry(Retry(NoBackoff(), 0))  # while the task runs, nobody sleeps over a broker that is down
+    try:
+        far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
+    finally:
+        client.set_retry(patience)  # type: ignore[arg-type]
 
 
 def _fetch(client: redis.Redis, name: str, count: int) -> bytes:
