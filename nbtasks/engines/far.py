@@ -23,7 +23,7 @@ from nbtasks.engines.courier import Courier, Tail, insist
 from nbtasks.engines.far_slot import Hand
 from nbtasks.engines.foreign import FarChannel
 from nbtasks.engines.nurseries import Nursery
-from nbtasks.errors import EngineError, NbtasksError
+from nbtasks.errors import EngineError, FrameForged, NbtasksError
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
 from nbtasks.queue.members import Stop
 from nbtasks.run import type_name
@@ -35,6 +35,10 @@ _TERM_TO_KILL = 1.0
 _SHORT = 0.05  # seconds; what took less had no time to start processes
 _PIECE = 1 << 20
 _is_warm = False
+_FORGED = (
+    "the task was not signed with the key of this worker, so nothing of it was unpickled. If it is yours, run `nbtasks key "
+    "export FILE` where you submit, and `nbtasks key import FILE` here"
+)
 
 
 def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
@@ -50,7 +54,8 @@ def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
         bundle = wire.unpack(data, address, key)
         _check_versions(bundle.order)
     except NbtasksError as error:
-        refusal = wire.Refused(f"refused by {wire.where()}: {error}", type_name(error))
+        why = _FORGED if isinstance(error, FrameForged) else str(error)
+        refusal = wire.Refused(f"refused by {wire.where()}: {why}", type_name(error))
         packet = wire.Packet(address.id, address.delivery, "", 0, [refusal])
         sealed = wire.seal(packet, address.queue, key if isinstance(error, EngineError) else None)
         insist(lambda: channel.send(address.queue, address.channel, sealed))

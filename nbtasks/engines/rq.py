@@ -13,7 +13,7 @@ from typing import Any
 import redis
 import rq
 import rq.version as rq_version
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from rq.job import Job, JobStatus
 
@@ -171,7 +171,7 @@ def run(argument: bytes | tuple[str, int]) -> None:
     try:
         far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
     finally:
-        client.set_retry(patience)  # type: ignore[arg-type]
+        client.set_retry(patience or Retry(ExponentialBackoff(), 3))  # RQ's own steps that follow may wait
 
 
 def _fetch(client: redis.Redis, name: str, count: int) -> bytes:
