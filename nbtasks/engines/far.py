@@ -110,9 +110,9 @@ class FarRun:
             self.courier.put(wire.Begun(processes.host_name(), os.getpid(), wire.HERE))
             queue = self.bundle.frame.queue
             insist(lambda: cupboard.fill(self.bundle.order.offered, lambda hash: self.channel.fetch_blob(queue, hash)))
-            hand = self.nursery.start(self.bundle)
+            hand = self._start()
             while not self._watch(hand, Tail(hand.folder, self.bundle.key)):
-                hand = self.nursery.start(self.bundle)
+                hand = self._start()
         except LookupError as error:
             self._refuse(
                 f"the blob {error} is not with the engine any more: it was dropped to make room, or is a day old"
@@ -122,6 +122,9 @@ class FarRun:
         finally:
             if hand is not None:
                 self._let_go(hand)
+
+    def _start(self) -> Hand:
+        return self.nursery.start(self.bundle, lambda: self.courier.keep(time.monotonic()))
 
     def _refuse(self, why: str) -> None:
         self.courier.put(wire.Refused(f"on {wire.where()}: {why}"))

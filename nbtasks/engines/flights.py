@@ -36,6 +36,7 @@ class Flight:
         self.is_errand = spec.kind == "map"  # it makes tasks: that can be done only where the queue is
         self.doubt = False  # the engine was away meanwhile, and may have forgotten
         self.begun = False
+        self.is_running = False  # so the engine says
         self.token = ""
         self.number = 0  # of the next packet
         self.sent_at = self.heard = time.monotonic()

@@ -6,6 +6,7 @@ watches over the task, whose process comes from a template that all horses of on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -130,10 +131,10 @@ class Rq(RedisChannel):
                 self.forget_marks(keys, pipe, ended=ended)
                 pipe.execute()
             for key in keys if not ended else ():
-                try:
-                    Job.fetch(job_id(key), connection=self.client).delete()
-                except rq.exceptions.NoSuchJobError:
-                    continue
+                with contextlib.suppress(rq.exceptions.NoSuchJobError):
+                    job = Job.fetch(job_id(key), connection=self.client)
+                    if job.get_status(refresh=False) != JobStatus.STARTED:  # else RQ would stumble over it
+                        job.delete()
 
 
 def queue_name(lane: str) -> str:

@@ -31,7 +31,7 @@ def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """A queue of its own, whose worker soon takes a silent task for lost."""
     desk = Desk(place, tmp_path)
     use(desk, monkeypatch)
-    monkeypatch.setenv("NBTASKS_LEASE", "2s")
+    monkeypatch.setenv("NBTASKS_LEASE", "3s")
     place.refresh()
     desk.start()
     yield desk
