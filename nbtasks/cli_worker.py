@@ -29,6 +29,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 @click.command()
 @click.option("-w", "--slots", type=click.IntRange(1), help="Run so many tasks at once (default: one per usable core).")
 @click.option("-l", "--lane", "lanes", multiple=True, help="Serve this lane; may be repeated (default: the usual one).")
+@click.option(
+    "-e", "--engine", "engines", multiple=True, metavar="URL",
+    help="Run them there: processes, rq+redis://HOST …; of several the first that answers (default: the setting).",
+)  # fmt: skip
+@click.option("--capacity", type=click.IntRange(1), metavar="N", help="Tasks that such an engine is given at once.")
 @click.option("--idle-exit", metavar="TIME", help="Leave after being idle for 90, 10m, 2h (default: never).")
 @click.option("--burst", is_flag=True, help="Leave when nothing is queued any more.")
 @click.option("--max-tasks-per-slot", type=click.IntRange(1), metavar="N", help="Renew a slot after N tasks.")
@@ -37,7 +42,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 @click.option("--auto", is_flag=True, hidden=True)
 def worker(
     slots: int | None, lanes: tuple[str, ...], idle_exit: str | None, burst: bool, max_tasks_per_slot: int | None,
-    grace: str | None, no_periodic: bool, auto: bool,
+    grace: str | None, no_periodic: bool, auto: bool, engines: tuple[str, ...], capacity: int | None,
 ) -> int:  # fmt: skip
     """Run tasks until stopped.
 
@@ -51,7 +56,7 @@ def worker(
     return supervisor.run_worker(
         config.find_queue_root(), lanes=served, slots=slots, idle_exit=seconds("--idle-exit", idle_exit), burst=burst,
         auto=auto, max_tasks_per_slot=max_tasks_per_slot, grace=seconds("--grace", grace),
-        periodic=not no_periodic,
+        periodic=not no_periodic, engines=engines, capacity=capacity,
     )  # fmt: skip
 
 

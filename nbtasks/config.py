@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from nbtasks.config_values import PARSERS, Parser, text
-from nbtasks.errors import OptionError
+from nbtasks.engines.urls import hide
+from nbtasks.errors import OptionError, QueueError
 from nbtasks.queue.layout import FOLDER, MARK
 
 
@@ -45,6 +46,8 @@ class Settings:
     durability: str = "second"
     idle_exit: float = 900.0
     engine: str = "processes"
+    capacity: int = 100
+    lease: float = 30.0
     wait: bool = False
     pending: str = "wait"
     activity: bool = True
@@ -87,7 +90,8 @@ class _Layer:
                 yield name, self._parse(name, value)
             except OptionError as error:
                 where = variable(name) if self.origin == "environment" else f"{self.origin}: {name}"
-                raise OptionError(f"{where}={value!r} cannot be: {error}") from None
+                shown = hide(repr(value)) if name == "engine" else repr(value)
+                raise OptionError(f"{where}={shown} cannot be: {error}") from None
 
     def _parse(self, name: str, value: Any) -> Any:
         if value is None and name in ("queue", "slots", "key_file"):
@@ -113,6 +117,7 @@ _changes: dict[str, Any] = {}
 _origins: dict[str, str] = {}
 _settings: Settings | None = None
 _root: str | None = None
+_elsewhere = ""
 
 
 def settings() -> Settings:
@@ -145,6 +150,18 @@ def reset() -> None:
     global _settings, _root
     _changes.clear()
     _settings = _root = None
+
+
+def no_queue(why: str) -> None:
+    """From now on there is no queue for this process, and `check_queue` says why."""
+    global _elsewhere
+    _elsewhere = why
+
+
+def check_queue() -> None:
+    """Raise QueueError where there can be no queue: in a task that an engine runs elsewhere."""
+    if _elsewhere:
+        raise QueueError(_elsewhere)
 
 
 def origin(name: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from nbtasks.engines.urls import parse_all
 from nbtasks.errors import OptionError
 from nbtasks.queue.layout import TAG
 from nbtasks.spec import check_name, seconds
@@ -105,6 +106,12 @@ def _env(name: str, value: Any) -> str:
     return text(name, value)
 
 
+def _engine(name: str, value: Any) -> str:
+    words = value if isinstance(value, (list, tuple)) else text(name, value)
+    parse_all(words)
+    return words if isinstance(words, str) else " ".join(words)
+
+
 # Each takes the name of the setting and the value from a file, variable or call.
 PARSERS: dict[str, Parser] = {
     "autostart": _flag,
@@ -120,6 +127,9 @@ PARSERS: dict[str, Parser] = {
     "pending": _pending,
     "grace": _duration,
     "resources": _resources,
+    "engine": _engine,
+    "capacity": _count,
+    "lease": _duration,
     "log_limit": _size,
     "bring_back_limit": _size,
 }

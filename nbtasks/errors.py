@@ -8,6 +8,7 @@
     │   ├── QueueUnsafe                 not ours, or others may write to it
     │   ├── QueueNewer                  written by a newer nbtasks
     │   └── SubmitUncertain             an I/O error left open whether the task exists
+    ├── EngineError                     an engine that does not answer, or refuses
     ├── TaskNotFound (LookupError)      no task, or several, by that id
     ├── PayloadError                    a value that cannot be pickled or unpickled
     │   └── FrameError                  a file of the queue that cannot be trusted
@@ -70,6 +71,10 @@ class SubmitUncertain(QueueError):
     """
 
     id: str = ""
+
+
+class EngineError(NbtasksError):
+    """An engine beside the worker's own (Dask, Celery, RQ, Huey) does not answer, refuses, or its library is missing."""
 
 
 class TaskNotFound(NbtasksError, LookupError):

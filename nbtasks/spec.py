@@ -97,6 +97,15 @@ def seconds(what: str, value: float | str | None) -> float | None:
     raise OptionError(f"{what}={value!r} is no duration: give seconds, or text such as '90s', '10m', '2h', '1d'")
 
 
+def duration_words(seconds: float) -> str:
+    """A duration for people: "0.5 s", "2:05", "1 h 02"."""
+    whole = round(seconds)
+    if seconds < 60:
+        return f"{seconds:g} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
 def check_spec(spec: Spec) -> Spec:
     """`spec` if its options can be, else OptionError naming the first that cannot."""
     check_name("lane", spec.lane)

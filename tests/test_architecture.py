@@ -16,8 +16,8 @@ from nbtasks.queue import layout
 from tests.source import ROOT, Module, body_length, code_lines, functions, literals, modules
 
 FLOORS = {
-    # layout and tickets lie in queue/, but they are pure names, which the floors above them need.
-    "words": "errors status spec needs recurrence outcome queue.layout queue.tickets",
+    # layout and tickets lie in queue/, and urls in engines/, but they are pure names, which the floors above them need.
+    "words": "errors status spec needs recurrence outcome queue.layout queue.tickets engines.urls",
     "bytes and the outside": """
         config_values config zones durable_calls durable durable_faults durable_model keys spool blobs headers frames
         pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices logs
@@ -33,8 +33,14 @@ FLOORS = {
         notebook_files notebook_copies notebook_parameters notebook_keys notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs run
     """,
     "where": "engines.base engines.inline engines.local",
+    "somewhere else": """
+        worker.warm
+        engines.foreign engines.wire engines.cupboard engines.far_slot engines.far_template engines.nurseries engines.courier engines.far
+        engines.channel_redis engines.rq engines.registry
+        engines.flights engines.loading engines.landing engines.errands engines.fleet engines.adoption engines.bridge
+    """,
     "what runs next": """
-        worker.autostart worker.gauges worker.limits worker.warm worker.slot worker.crew worker.flusher worker.standing worker.agenda worker.backlog worker.supervisor
+        worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.flusher worker.standing worker.bridging worker.agenda worker.backlog worker.supervisor
     """,
     "what people hold": "ends watching facts cached cycles handle timing wishes options submitting tasklist caching spreading schedule_words scheduling notebook_cached notebooks decorate api executor graph locking",
     "doors": """
@@ -50,7 +56,7 @@ FLOORS = {
         jupyter.pending jupyter.here jupyter.transforming jupyter.completing jupyter.sending jupyter.remembered jupyter.verbs
         jupyter.magics jupyter.extension
         jupyter.saved jupyter.enable
-        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli __main__
+        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli_key cli __main__
     """,
 }
 ORDER = [f"nbtasks.{name}" for floor in FLOORS.values() for name in floor.split()]
@@ -70,6 +76,7 @@ LAZY: dict[tuple[str, str], str] = {
 ENVIRONMENT: dict[str, str] = {
     "nbtasks.cell_looks": "MPLBACKEND, which the kernel sets for its own display",
     "nbtasks.cell_shell": "the same, in the slot",
+    "nbtasks.engines.nurseries": "hands the environment to the template of the far side",
     "nbtasks.context": "takes the submitter's changed environment along, and puts it on in the slot",
     "nbtasks.jupyter.magics": "JPY_SESSION_NAME, by which Jupyter tells a kernel the path of its notebook",
     "nbtasks.jupyter.revive": "the same, to find the strips in the saved file",

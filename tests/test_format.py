@@ -78,7 +78,7 @@ GRAMMAR = {
     "ID": layout.ID.pattern, "PARENT": layout.ID.pattern, "CHILD": layout.ID.pattern, "D": r"[1-9]\d*", "P": r"\d",
     "TICKET": rf"{layout.ID.pattern}\.[1-9]\d*\.\d+\.\d+", "EPOCHMS": r"\d+", "LANE": NAME.pattern,
     "ENV": layout.TAG.pattern, "NEED": r"(?:f|c|x[0-9a-z]+)", "STATUS": "(?:succeeded|failed|cancelled)",
-    "WORKER": r"w-[0-9a-z-]+", "SLOT": r"[siw]-[0-9a-z-]+", "HASH": "[0-9a-f]{64}", "BOOT": r"[0-9a-z]+",
+    "WORKER": r"w-[0-9a-z-]+", "SLOT": r"[bsiw]-[0-9a-z-]+", "HASH": "[0-9a-f]{64}", "BOOT": r"[0-9a-z]+",
     "SCHEDULE": NAME.pattern, "FATE": f"(?:{'|'.join(schedules.FATES)})", "NAME": r"[0-9a-z-]+", "KEY": "[0-9a-f]{32}", "N": r"[1-9]\d*", "PLACE": "(?:workers|flush|clients|watch|tokens)",
 }  # fmt: skip
 
@@ -138,6 +138,8 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
         "tokens/limits/KEY/N": q.limit("api", 12),
         "tokens/rates/KEY": q.rate("api"),
         "tokens/locks/KEY": q.named_lock("db"),
+        "slots/SLOT/trouble": q.trouble("b-1"),
+        "slots/SLOT/died": q.died("b-1"),
         "bells/BOOT/LANE@ENV/NAME": f"{q.bells_of('b1', place)}/s-1",
         "bells/BOOT/LANE@ENV/idle/NAME": f"{q.bells_of('b1', place)}/idle/s-1",
         "bells/BOOT/PLACE/NAME": f"{q.bells_of('b1', 'clients')}/c-1",
@@ -162,7 +164,7 @@ def test_the_grammars() -> None:
     assert rows["SCHEDULE"] == [NAME.pattern]
     assert rows["FATE"] == list(schedules.FATES)
     assert rows["NEED"] == ["f", "c", "x"]
-    assert rows["WORKER, SLOT"] == ["w-…", "s-…", "i-…"]
+    assert rows["WORKER, SLOT"] == ["w-…", "s-…", "b-…", "i-…"]
 
 
 def test_the_format_number_is_that_of_the_mark() -> None:
@@ -214,6 +216,8 @@ def a_busy_queue(root: Path) -> Queue:
     put(queue, need=needs.code, needs=needs.fields)
     assert Needy(queue, [f"default@{ENV}"]).try_claim("s-1", fresh=True)
     assert Lease(queue.layout.named_lock("db")).try_take()
+    members.note_trouble(queue, "s-1", "rq+redis://host does not answer")
+    queue.disk.create(queue.layout.died("s-1"), [])
     recovery.mark_flushed(queue, time.time())
     put(queue, expires=time.time() + 60)
     for kind in (layout.PLAN, layout.ITEMS):

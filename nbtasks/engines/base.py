@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -62,6 +62,25 @@ class NoSink:
         return None
 
 
+def load_value(parts: Mapping[str, Part], value: Callable[[str], object]) -> object:
+    """The value of a task that succeeded, from the parts of its outcome; `value` gives those of the items of a map."""
+    if part := parts.get("cell"):
+        return payload.load(part)[0]
+    if part := parts.get("items"):
+        return [value(item) for item in payload.load(part)]
+    return payload.load(parts["value"])
+
+
+def facts_of_stop(outcome: Outcome, stop: Stop | None) -> dict[str, Any]:
+    """What a stop changes in the outcome of the task that it ended."""
+    if outcome.status is not Status.CANCELLED or stop is None:
+        return {}
+    if stop.kind != "timeout":
+        return {"reason": stop.reason}
+    failure = Failure(type="nbtasks.errors.TaskTimedOut", message=stop.reason)
+    return {"reason": stop.reason, "status": Status.FAILED, "kind": "timed out", "failure": failure}
+
+
 class QueueValues:
     """Values and blobs for `run.execute`, mapped from the files of the queue."""
 
@@ -74,12 +93,7 @@ class QueueValues:
         record = self.queue.record(id)
         if record.status is not Status.SUCCEEDED:
             raise UpstreamFailed(f"{record.name} ({record.short}) is {record.status}, its value is needed", parent=id)
-        frame = records.read_outcome_frame(self.queue, record.ticket)
-        if part := frame.parts.get("cell"):
-            return payload.load(part)[0]
-        if part := frame.parts.get("items"):
-            return [self.value(item) for item in payload.load(part)]
-        return payload.load(frame.parts["value"])
+        return load_value(records.read_outcome_frame(self.queue, record.ticket).parts, self.value)
 
     def blob(self, hash: str) -> bytes:
         """A blob's bytes, checked against its hash."""
@@ -185,12 +199,7 @@ class Delivery:
     ) -> Outcome:  # fmt: skip
         facts: dict[str, Any] = {"slot": self.slot, "host": processes.host_name(), "progress": progress}
         facts["cpu"], facts["peak_memory"] = self._usage(ticket, outcome.seconds, cpu)
-        stop = self.stopped
-        if outcome.status is Status.CANCELLED and stop is not None:
-            facts["reason"] = stop.reason
-            if stop.kind == "timeout":
-                failure = Failure(type="nbtasks.errors.TaskTimedOut", message=stop.reason)
-                facts |= {"status": Status.FAILED, "kind": "timed out", "failure": failure}
+        facts |= facts_of_stop(outcome, self.stopped)
         return msgspec.structs.replace(outcome, **facts)
 
     def _usage(self, ticket: Ticket, took: float, cpu: float) -> tuple[float, int]:
@@ -293,6 +302,3 @@ def _raise_limit() -> bool:
         return False
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return True
-
-
-__all__ = ["Delivery", "Ended", "Frame", "NoSink", "QueueValues", "Sink"]

@@ -39,6 +39,7 @@ class Queue(Following):
 
         Raises QueueError, QueueUnsafe or QueueNewer.
         """
+        config.check_queue()
         path = os.path.realpath(root or config.find_queue_root())
         queue = cls._opened.get((path, os.getpid()))
         if queue is None or not os.path.exists(queue.layout.mark):

@@ -188,7 +188,7 @@ class Layout:
         return f"{self.edges}/{parent}"
 
     def identity(self, member: str) -> str:
-        """Who a slot ("s…", "i…") or worker ("w…") is: its process, in JSON."""
+        """Who a slot ("s…", "i…"), bridge ("b…") or worker ("w…") is: its process, in JSON."""
         return f"{self._folder_of(member)}/identity"
 
     def lock(self, member: str) -> str:
@@ -206,6 +206,14 @@ class Layout:
     def full(self, slot: str) -> str:
         """Exists while the slot waits for room on the disk."""
         return f"{self.slots}/{slot}/full"
+
+    def trouble(self, bridge: str) -> str:
+        """Why nothing is heard of what a bridge has claimed; there only while that is so."""
+        return f"{self.slots}/{bridge}/trouble"
+
+    def died(self, bridge: str) -> str:
+        """Made by whoever first sees a bridge dead: its claims are left to the next one for a while from then on."""
+        return f"{self.slots}/{bridge}/died"
 
     def worker_log(self, worker: str) -> str:
         """What a worker prints, when it was not started in a terminal."""

@@ -19,7 +19,7 @@ _BIRTH = 10.0  # seconds that a new member is given between making its folder an
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A worker ("w-…"), a slot of one ("s-…") or a process that runs tasks in place ("i-…").
+    """A worker ("w-…"), a slot of one ("s-…"), its bridge ("b-…") or a process that runs tasks in place ("i-…").
 
     Names are new for every incarnation, so no claim of a dead one can be taken for a live one's.
     """
@@ -33,7 +33,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: int = 0
     auto: bool = False
     periodic: bool = True  # it may make the tickets of schedules
-    engine: str = "processes"
+    engine: str = "processes"  # of a bridge: the URL, without its password
+    channels: tuple[str, ...] = ()  # of a bridge: where the engine leaves what comes back for it
     version: str = ""
 
 
@@ -168,6 +169,42 @@ def find_waits(store: Store, slot: str) -> str:
         return store.disk.read(store.layout.waits(slot), 4096).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def note_trouble(store: Store, slot: str, words: str) -> None:
+    """Say why nothing is heard of what a bridge has claimed; "" when all is well again."""
+    with contextlib.suppress(OSError):
+        if words:
+            store.disk.replace(store.layout.trouble(slot), words.encode())
+        else:
+            store.disk.remove(store.layout.trouble(slot))
+
+
+def find_trouble(store: Store, slot: str) -> str:
+    """What `note_trouble` said last, or ""."""
+    try:
+        return store.disk.read(store.layout.trouble(slot), 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def is_foreign(member: Member) -> bool:
+    """Whether it passes tasks on to an engine that outlives it."""
+    return "://" in member.engine
+
+
+def is_left_to_bridges(store: Store, name: str, patience: float = 600.0) -> bool:
+    """Whether the claims of this dead member still wait for a bridge to the same engine: for `patience` seconds."""
+    member = find_member(store, name)
+    if member is None or not is_foreign(member):
+        return False
+    mark = store.layout.died(name)
+    with contextlib.suppress(FileExistsError):
+        store.disk.create(mark, [])
+    try:
+        return time.time() - os.stat(mark).st_mtime < patience
+    except OSError:
+        return False
 
 
 def _folder(store: Store, name: str) -> str:

@@ -50,7 +50,7 @@ def why(record: Standing, read: Callable[[str], Standing]) -> str:
         return _queued(record)
     if status is Status.RUNNING:
         tries = f"attempt {record.attempt} of {record.spec.retries + 1}" if record.spec.retries else ""
-        return ", ".join(filter(None, (tries, _room(record), _lock(record))))
+        return ", ".join(filter(None, (tries, _room(record), _lock(record), _trouble(record))))
     return ""
 
 
@@ -94,6 +94,11 @@ def _room(record: Standing) -> str:
         return "the disk is full"
     needs = f": needs {_size(needed)}, {_size(free)} free" if needed else f", {_size(free)} free"
     return f"the disk is full{needs}; it tries again until there is room"
+
+
+def _trouble(record: Standing) -> str:
+    slot = record.place.slot
+    return members.find_trouble(record.store, slot) if slot and slot.startswith("b-") else ""
 
 
 def _size(count: int) -> str:

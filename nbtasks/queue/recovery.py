@@ -72,6 +72,11 @@ def _recover(queue: Queue, me: str, slot: str, ticket: Ticket, death: Death) -> 
         _lost(queue, me, slot, spec, ticket, death)
 
 
+def lose(queue: Queue, me: str, spec: Spec, ticket: Ticket, death: Death) -> None:
+    """Settle a claim of our own that was lost elsewhere: it is delivered again, or ends when it must not be."""
+    _lost(queue, me, me, spec, ticket, death)
+
+
 def evict_slot(queue: Queue, me: str, slot: str) -> None:
     """Settle what a slot ran that was ended because its worker has to stop now.
 
@@ -158,6 +163,8 @@ def sweep(queue: Queue, me: str, *, spare: frozenset[str] = frozenset()) -> None
     """
     for slot in queue.names(queue.layout.running):
         if slot not in spare and slot != me and members.is_dead(queue, slot):
+            if members.is_left_to_bridges(queue, slot):  # its tasks go on elsewhere: the next one knows where
+                continue
             recover_slot(queue, me, slot, _unseen(queue, slot))
             if not _claims(queue, slot):
                 members.forget(queue, slot)
@@ -266,5 +273,5 @@ def _flush_mark(queue: Queue) -> tuple[float, str]:
 
 
 __all__ = [
-    "Death", "evict_slot", "look_at_child", "mark_flushed", "recover_slot", "release_due", "sweep", "verify_after_restart",
+    "Death", "evict_slot", "look_at_child", "lose", "mark_flushed", "recover_slot", "release_due", "sweep", "verify_after_restart",
 ]  # fmt: skip

@@ -158,7 +158,12 @@ class Crew:
         """Take over slots that live but whose worker is dead."""
         ours = set(self.names())
         for member in members.list_slots(self.queue):
-            if member.name in ours or not member.worker or processes.is_alive(member.process) is not True:
+            if (
+                member.name in ours
+                or not member.worker
+                or members.is_foreign(member)
+                or processes.is_alive(member.process) is not True
+            ):
                 continue
             if members.is_dead(self.queue, member.worker):
                 pid = member.process.pid

@@ -18,7 +18,7 @@ from nbtasks.queue import lookup, members, records
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Stop
 from nbtasks.queue.tickets import Ticket, parse_ticket
-from nbtasks.spec import Spec
+from nbtasks.spec import Spec, duration_words
 from nbtasks.worker.gauges import Gauges
 
 _TERM_TO_KILL = 1.0  # seconds
@@ -116,7 +116,7 @@ class Limits:
         return max(0.0, min(moments) - now) if moments else None
 
     def _time_out(self, slot: str, ticket: Ticket, spec: Spec, now: float) -> None:
-        reason = f"timed out after {_duration(spec.timeout or 0.0)}"
+        reason = f"timed out after {duration_words(spec.timeout or 0.0)}"
         try:
             self._start(slot, ticket, spec.grace, Stop(str(ticket), "timeout", reason))
         except OSError:  # a full disk: the slot could not be told why
@@ -158,11 +158,3 @@ class Limits:
                 del self.deadlines[ticket]
         if len(self._known) > 10_000:
             self._known.clear()
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if seconds < 60:
-        return f"{seconds:g} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours} h {rest // 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbtasks import __version__, processes
+from nbtasks.engines.urls import PROCESSES, EngineUrl
 from nbtasks.queue import members
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.leases import Lease
@@ -28,6 +29,9 @@ class Options:
     max_tasks: int | None = None
     grace: float | None = None  # seconds that draining waits; None: without limit
     periodic: bool = True  # it may make the tickets of schedules
+    engine: EngineUrl = PROCESSES
+    capacity: int = 0  # tasks that a foreign engine is given at once
+    about: tuple[str, ...] = ()  # the engine: what it says of itself, and why not those before it
 
     @property
     def places(self) -> list[str]:
@@ -62,7 +66,8 @@ class Standing:
         options = self.options
         member = Member(
             name=self.name, process=processes.identify(), started=time.time(), lanes=options.lanes, env=options.env,
-            slots=options.slots, auto=options.auto, periodic=options.periodic, version=__version__,
+            slots=options.slots, auto=options.auto, periodic=options.periodic, engine=options.engine.shown,
+            version=__version__,
         )  # fmt: skip
         members.register(self.queue, member)
         self.queue.disk.make_folder(self.queue.layout.running_folder(self.name))
@@ -96,7 +101,10 @@ class Standing:
         idle = f"leaves after {options.idle_exit:g} s idle" if options.idle_exit is not None else "stays"
         recurring = f" ({', '.join(schedules)})" if schedules else ""
         periodic = f"periodic on{recurring}" if options.periodic else "periodic off"
-        self.say(f"engine processes, {options.slots} slots, {periodic}, {idle}, {queued}")
+        many = f"{options.slots} slots" if options.engine.is_local else f"up to {options.capacity} tasks at once"
+        self.say(f"engine {options.engine.shown}, {many}, {periodic}, {idle}, {queued}")
+        for line in options.about:
+            self.say(line)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 from nbtasks import config, processes
+from nbtasks.engines.urls import parse_all
 from nbtasks.errors import NbtasksError, OptionError
 from nbtasks.queue import doorbells, records, recovery, schedules
 from nbtasks.queue.directory import Queue
@@ -19,7 +21,7 @@ from nbtasks.spec import check_name
 from nbtasks.worker import autostart
 from nbtasks.worker.agenda import Agenda
 from nbtasks.worker.backlog import Backlog
-from nbtasks.worker.crew import Crew
+from nbtasks.worker.bridging import choose, hire
 from nbtasks.worker.flusher import Flusher
 from nbtasks.worker.gauges import EVERY
 from nbtasks.worker.limits import Limits
@@ -54,7 +56,7 @@ class Supervisor:
         if not self.standing.try_enter():
             self.say(f"a worker that started by itself is here already: {self.name} is not needed")
             return 0
-        self.crew = Crew(self.queue, self.options.slots, self._duty(), self.limits, self.say)
+        self.crew = hire(self.queue, self.options, self._duty(), self.limits, self.say)
         self.bells = [self.queue.bell(place, self.name) for place in ("workers", *self.options.places)]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -261,7 +263,7 @@ class Supervisor:
 def run_worker(
     root: str, *, lanes: list[str] | None = None, slots: int | None = None, idle_exit: float | None = None,
     burst: bool = False, auto: bool = False, max_tasks_per_slot: int | None = None, grace: float | None = None,
-    periodic: bool = True,
+    periodic: bool = True, engines: Sequence[str] = (), capacity: int | None = None,
 ) -> int:  # fmt: skip
     """Be a worker of the queue at `root` until told to stop; the exit code. Raises OptionError, QueueError."""
     settings = config.settings()
@@ -270,7 +272,11 @@ def run_worker(
         raise OptionError(f"a worker with {count} slots could run nothing: give 1 or more")
     chosen = tuple(check_name("lane", lane) for lane in lanes or [settings.lane])
     config.configure(queue=root)  # for tasks that submit others
-    options = Options(chosen, count, config.env_tag(), idle_exit, burst, auto, max_tasks_per_slot, grace, periodic)
+    engine, about = choose(parse_all(list(engines) or settings.engine))
+    options = Options(
+        chosen, count, config.env_tag(), idle_exit, burst, auto, max_tasks_per_slot, grace, periodic, engine,
+        capacity or settings.capacity, about,
+    )  # fmt: skip
     return Supervisor(Queue.open(root), options).run()
 
 

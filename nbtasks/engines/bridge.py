@@ -1,0 +1,211 @@
+"""The bridge: a process that stands where slots would, and passes tasks to a foreign engine.
+
+It claims up to N tickets, ships each, writes what comes back into the files of the task, and commits its outcome. Every claimed
+ticket is in one of three places: shipped and awaited, put back, or finished. The claims of a dead bridge are taken over by
+the next one to the same engine, which asks the engine what became of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from nbtasks import processes
+from nbtasks.engines import adoption
+from nbtasks.engines.fleet import Fleet
+from nbtasks.engines.foreign import Engine, EngineDown, EngineFull
+from nbtasks.engines.local import DRAIN, ORPHANED
+from nbtasks.queue import members
+from nbtasks.queue.claims import Claimer
+from nbtasks.queue.directory import Queue
+from nbtasks.queue.members import Member
+from nbtasks.spec import Spec
+
+_LISTING = 10.0  # seconds between looks that make good a lost hint
+_SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries to reach an engine that is down
+
+
+@dataclass(frozen=True)
+class BridgeDuty:
+    """What a bridge is told by the worker that makes it."""
+
+    name: str
+    worker: str
+    supervisor: int  # process id
+    lanes: tuple[str, ...]
+    env: str
+    capacity: int
+
+
+class Bridge:
+    """One bridge, from its birth to its end."""
+
+    def __init__(self, duty: BridgeDuty, engine: Engine, queue: Queue, say: Callable[[str], None]) -> None:
+        self.duty, self.engine, self.queue, self.say = duty, engine, queue, say
+        self.draining = False
+        self.down = ""  # why the engine cannot be reached
+        self.again, self.pause = 0.0, _SHORTEST
+        self.next_listing = 0.0
+        self.channels: tuple[str, ...] = (duty.name,)
+        self.parent = processes.open_pidfd(duty.supervisor)
+        self.fleet = Fleet(queue, duty.name, engine, say)
+        self._register()
+        self.bells = [
+            queue.bell(place, duty.name) for place in ("workers", *(f"{one}@{duty.env}" for one in duty.lanes))
+        ]
+        lines = [f"{lane}@{duty.env}@{need}" for lane in duty.lanes for need in ("c", "f")]
+        self.claimer = Claimer(queue, duty.name, lines)
+        for number in (signal.SIGTERM, signal.SIGINT, DRAIN, ORPHANED):
+            if number is not None:
+                signal.signal(number, self._on_drain)
+
+    def _register(self) -> None:
+        duty = self.duty
+        members.register(
+            self.queue,
+            Member(
+                name=duty.name, process=processes.identify(), started=time.time(), worker=duty.worker, lanes=duty.lanes,
+                env=duty.env, slots=duty.capacity, engine=self.engine.url.shown, channels=self.channels,
+            ),
+        )  # fmt: skip
+        self.queue.disk.make_folder(self.queue.layout.running_folder(duty.name))
+
+    def _on_drain(self, number: int, frame: FrameType | None) -> None:
+        self.draining = True
+        with contextlib.suppress(OSError):
+            os.write(self.bells[0].fd, b"look\n")
+
+    # Work.
+
+    def work(self) -> int:
+        """Pass tasks on until there is a reason to leave; the exit code (0)."""
+        self._touch(self._listen)
+        while not (self._is_leaving() and not self.fleet.flights):
+            self._turn()
+        for bell in self.bells:
+            bell.close()
+        self.engine.close()
+        return 0
+
+    def _listen(self) -> None:
+        self.engine.listen(self.queue.uuid, self.channels)
+
+    def _is_leaving(self) -> bool:
+        return self.draining or os.getppid() != self.duty.supervisor
+
+    def _turn(self) -> None:
+        asked = {rest for bell in self.bells for hint in bell.drain() if (rest := _to_stop(hint))}
+        now = time.monotonic()
+        if now >= self.next_listing:
+            self._list()
+        elif asked and not self.down:
+            flights = [one for one in self.fleet.flights.values() if one.ticket.id in asked]
+            self._touch(lambda: self.fleet.stop(flights))
+        if not self.down or now >= self.again:
+            self._touch(self._exchange)
+        self.fleet.errands.collect()
+        self.fleet.landing.settle()
+        self._wait()
+
+    def _list(self) -> None:
+        """The look that makes good what was missed."""
+        self.next_listing = time.monotonic() + _LISTING
+        if self.down:
+            return
+        if estates := adoption.find_estates(self.queue, self.engine.url.shown, self.duty.name):
+            more = [channel for estate in estates for channel in estate.channels]
+            self.channels = tuple(dict.fromkeys((*self.channels, *more)))
+            self._register()
+            found = adoption.take_over(self.fleet, estates)
+            self.say(f"took over {found} tasks at {self.engine.url.shown} from a bridge that died")
+            self._touch(self._listen)
+        self._touch(lambda: self.fleet.stop(list(self.fleet.flights.values())))
+
+    def _exchange(self) -> None:
+        """All that needs the engine."""
+        if self.down:
+            self._listen()
+            self.fleet.resend()
+        self.fleet.receive()
+        self._reached()
+        woken = False
+        while (room := self._room()) and self.fleet.ship(self.claimer.try_claim, room):
+            woken = True
+        if woken and (head := self.claimer.find_head()):
+            lane, env, need = head.line.name.split("@")
+            self.queue.wake(Spec(id="", name="", lane=lane, env=env, need=need))
+        self.fleet.check()
+
+    def _room(self) -> int:
+        """How many more may be claimed now."""
+        if self._is_leaving() or self.down or time.monotonic() < self.fleet.full_until:
+            return 0
+        return max(0, self.duty.capacity - len(self.fleet.flights))
+
+    # The engine's absence.
+
+    def _touch(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except (EngineDown, EngineFull) as error:
+            if not self.down:
+                self.say(f"{error}; what is there is kept, and it is tried again until it answers")
+                self.pause = _SHORTEST
+            self.down = str(error)
+            self.again, self.pause = time.monotonic() + self.pause, min(_LONGEST, self.pause * 2)
+            members.note_trouble(self.queue, self.duty.name, self.down)
+
+    def _reached(self) -> None:
+        if self.down:
+            self.down = ""
+            self.say(f"{self.engine.url.shown} answers again")
+            members.note_trouble(self.queue, self.duty.name, "")
+            self.fleet.doubt_all()
+
+    # Waiting.
+
+    def _wait(self) -> None:
+        room = self._room()
+        for bell in self.bells[1:]:
+            folder = bell.folder.removesuffix("/idle")
+            bell.hang(f"{folder}/idle" if room else folder)
+        if room and self.claimer.find_head() is not None:
+            return  # a ticket came between the look and the hanging of the bell
+        fds = [*self.fleet.errands.descriptors(), *(bell.fd for bell in self.bells[1:] if bell.fd >= 0)]
+        if self.parent is not None and os.getppid() == self.duty.supervisor:
+            fds.append(self.parent)
+        moments = [*self._moments(), *self._engine_pause(fds)]
+        self.bells[0].wait(max(0.0, min(moments) - time.monotonic()), *fds)
+
+    def _moments(self) -> list[float]:
+        """When something is due by the clock."""
+        moments = [self.next_listing]
+        if self.down:
+            moments.append(self.again)
+        if self.fleet.flights:
+            moments += [self.fleet.next_check, self.fleet.landing.next_try]
+        if time.monotonic() < self.fleet.full_until:
+            moments.append(self.fleet.full_until)
+        return moments
+
+    def _engine_pause(self, fds: list[int]) -> list[float]:
+        """Add what the engine can be waited for by to `fds`; where there is nothing, the moment at which it is to be asked."""
+        if self.down:
+            return []
+        found: list[int] = []
+        self._touch(lambda: found.extend(self.engine.descriptors()))
+        fds += found
+        if self.down:
+            return [self.again]
+        return [] if found or not self.fleet.flights else [time.monotonic() + self.engine.pause]
+
+
+def _to_stop(hint: str) -> str:
+    """The id of the task that a hint asks to stop, or ""."""
+    word, _, rest = hint.partition(" ")
+    return rest if word in ("cancel", "terminate") else ""

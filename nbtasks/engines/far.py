@@ -1,0 +1,265 @@
+"""The far side of an engine: `run` takes a bundle and sees to it that it runs here, once, and that the bridge hears of it.
+
+The engine's own process is only the parent: it verifies, watches, forwards and stops. The task runs in a process of its
+own (`far_slot`), so whatever it does to itself is seen and told from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import signal
+import time
+
+import msgspec
+
+from nbtasks import config, keys, processes
+from nbtasks.engines import cupboard, far_slot, wire
+from nbtasks.engines.courier import Courier, Tail, insist
+from nbtasks.engines.far_slot import Hand
+from nbtasks.engines.foreign import FarChannel
+from nbtasks.engines.nurseries import Nursery
+from nbtasks.errors import EngineError, FrameForged, NbtasksError
+from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
+from nbtasks.queue.members import Stop
+from nbtasks.run import type_name
+from nbtasks.spec import duration_words
+
+_FIRST_LOOK, _LOOK = 0.05, 0.2  # seconds between looks at what was printed
+_ASKS = 0.5  # seconds between two looks for a request to stop
+_TERM_TO_KILL = 1.0
+_SHORT = 0.05  # seconds; what took less had no time to start processes
+_PIECE = 1 << 20
+_is_warm = False
+_FORGED = (
+    "the task was not signed with the key of this worker, so nothing of it was unpickled. If it is yours, run `nbtasks key "
+    "export FILE` where you submit, and `nbtasks key import FILE` here"
+)
+
+
+def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
+    """Run the call in a bundle and send what it shows and how it ends; returns when that is with the channel.
+
+    `nursery` makes the process that runs it. Raises FrameError when `data` is no bundle at all; everything else is told to
+    the bridge.
+    """
+    address = wire.peek(data)
+    key: bytes | None = None
+    try:
+        key = keys.find_key()
+        bundle = wire.unpack(data, address, key)
+        _check_versions(bundle.order)
+    except NbtasksError as error:
+        why = _FORGED if isinstance(error, FrameForged) else str(error)
+        refusal = wire.Refused(f"refused by {wire.where()}: {why}", type_name(error))
+        packet = wire.Packet(address.id, address.delivery, "", 0, [refusal])
+        sealed = wire.seal(packet, address.queue, key if isinstance(error, EngineError) else None)
+        insist(lambda: channel.send(address.queue, address.channel, sealed))
+        return
+    token = secrets.token_hex(8)
+    if insist(lambda: channel.begin(address.queue, bundle.key, token)):  # else: another run of it has begun
+        FarRun(bundle, key, channel, nursery, token).run()
+
+
+def warm() -> None:
+    """Do once what every process forked from this one would do otherwise, and what takes long: for the parent of many."""
+    global _is_warm
+    if not _is_warm:
+        _is_warm = True
+        config.settings()
+        hmac.digest(b"key", b"data", "sha256")  # OpenSSL looks for its providers at the first use
+        hashlib.sha256(b"data").hexdigest()
+
+
+def _check_versions(order: wire.Order) -> None:
+    """Raise EngineError when this Python cannot run what that one packed."""
+    there, here = order.versions, wire.HERE
+    if order.wire != wire.WIRE:
+        raise EngineError(
+            f"the task comes from nbtasks {there.nbtasks}, here is {here.nbtasks}: install the same version at both ends"
+        )
+    if there.python.split(".")[:2] != here.python.split(".")[:2]:
+        raise EngineError(
+            f"the task comes from Python {there.python}, here is {here.python}: functions of one cannot be loaded by "
+            f"another. Start this engine's worker with Python {'.'.join(there.python.split('.')[:2])}"
+        )
+
+
+class FarRun:
+    """One delivery, from its process's start to its last packet."""
+
+    def __init__(self, bundle: wire.Bundle, key: bytes, channel: FarChannel, nursery: Nursery, token: str) -> None:
+        self.bundle, self.key, self.channel, self.nursery = bundle, key, channel, nursery
+        self.courier = Courier(bundle, key, channel, token)
+        self.stop: Stop | None = None
+        self.step = 0  # of the ladder: 0 nothing, 1 interrupted, 2 terminated, 3 killed
+        self.next_step = 0.0
+        self.started = self.deadline = 0.0
+        self.asked = self.looked = time.monotonic()
+        self.took = 0.0
+        self.is_over = False
+
+    def run(self) -> None:
+        """Run it to its end, however that comes."""
+        hand: Hand | None = None
+        try:
+            self.courier.put(wire.Begun(processes.host_name(), os.getpid(), wire.HERE))
+            queue = self.bundle.frame.queue
+            insist(lambda: cupboard.fill(self.bundle.order.offered, lambda hash: self.channel.fetch_blob(queue, hash)))
+            hand = self._start()
+            while not self._watch(hand, Tail(hand.folder, self.bundle.key)):
+                hand = self._start()
+        except LookupError as error:
+            self._end_with(wire.Lacking(str(error)))
+        except OSError as error:
+            self._end_with(wire.Refused(f"on {wire.where()}: the task could not be started: {error}"))
+        finally:
+            if hand is not None:
+                self._let_go(hand)
+
+    def _start(self) -> Hand:
+        return self.nursery.start(self.bundle, lambda: self.courier.keep(time.monotonic()))
+
+    def _end_with(self, message: wire.Message) -> None:
+        self.courier.put(message)
+        self.courier.flush_all()
+
+    # Watching.
+
+    def _watch(self, hand: Hand, tail: Tail) -> bool:
+        """See it through. False when a warm process was found dead: the task has not begun, and gets another."""
+        pause = _FIRST_LOOK
+        while True:
+            if not hand.wait(pause):
+                self._look(hand, tail)
+                pause = _LOOK
+                continue
+            kind, size = hand.receive_head()
+            if kind == far_slot.STARTED:
+                self._has_started()
+            elif kind == far_slot.OVER:
+                self.took, self.deadline = time.monotonic() - self.started, 0.0
+                self._forgive(hand)
+            else:
+                break
+            if time.monotonic() - self.looked > _LOOK:
+                self._look(hand, tail)
+        is_whole = bool(kind) and self._relay(hand, tail, size)
+        self.nursery.over(hand, kind if is_whole else b"")
+        if not is_whole and hand.is_warm and not self.started:
+            shutil.rmtree(hand.folder, ignore_errors=True)
+            return False
+        self.is_over = True
+        if not is_whole:
+            self._tell_death(hand, tail)
+        return True
+
+    def _has_started(self) -> None:
+        self.started = time.monotonic()
+        if self.bundle.spec.timeout is not None:
+            self.deadline = self.started + self.bundle.spec.timeout
+
+    def _look(self, hand: Hand, tail: Tail) -> None:
+        """What is due now and then: output goes out, requests come in, the ladder is climbed."""
+        now = self.looked = time.monotonic()
+        hand.learn()
+        if self.courier.is_clear:
+            self.courier.put(*tail.look())
+        self.courier.keep(now)
+        if self.stop is None or self.stop.kind != "cancel":
+            self._ask(hand, now)
+        if self.deadline and now >= self.deadline and self.stop is None:
+            self._start_stopping(hand, "timeout", f"timed out after {duration_words(self.bundle.spec.timeout or 0.0)}")
+        if self.stop is not None and now >= self.next_step:
+            self._climb(hand, now)
+
+    def _ask(self, hand: Hand, now: float) -> None:
+        if now - self.asked < _ASKS:
+            return
+        self.asked = now
+        word = ""
+        with contextlib.suppress(OSError, EngineError):  # it does not answer: asked again
+            word = self.channel.find_stop(self.bundle.frame.queue, self.bundle.key)
+        if word:
+            self._start_stopping(hand, "cancel", "")
+        if word == "terminate":
+            self.step = max(1, self.step)
+
+    # Stopping.
+
+    def _start_stopping(self, hand: Hand, kind: str, reason: str) -> None:
+        self.stop = Stop(self.bundle.key, kind, reason)
+        self.step, self.next_step = 0, 0.0
+        path = f"{hand.folder}/{far_slot.STOP}"
+        with contextlib.suppress(OSError), open(f"{path}.new", "wb") as file:
+            file.write(msgspec.json.encode(self.stop))
+            file.flush()
+            os.rename(f"{path}.new", path)
+
+    def _climb(self, hand: Hand, now: float) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self.step == 0:
+                os.kill(hand.pid, signal.SIGINT)
+                self.next_step = now + self.bundle.spec.grace
+            else:
+                processes.end_tree(hand.pid, hand.mark, term=self.step == 1)
+                self.next_step = now + _TERM_TO_KILL
+        self.step = min(2, self.step + 1)
+
+    def _forgive(self, hand: Hand) -> None:
+        """Its code has ended: what is left is to keep its result, and no time limit counts."""
+        if self.stop is not None and self.stop.kind == "timeout":
+            self.stop = None
+
+    # Ending.
+
+    def _relay(self, hand: Hand, tail: Tail, size: int) -> bool:
+        """Send the outcome on, as it comes. False when its process died over it."""
+        while more := tail.look():
+            self.courier.put(*more)
+            if self.courier.size > _PIECE:
+                self.courier.flush_all()
+        number = 0
+        while True:
+            piece = hand.receive(min(size, _PIECE))
+            if len(piece) < min(size, _PIECE):
+                return False
+            size -= len(piece)
+            self.courier.put(wire.Piece(number, bytes(piece), last=not size))
+            self.courier.flush_all()
+            number += 1
+            if not size:
+                return True
+
+    def _tell_death(self, hand: Hand, tail: Tail) -> None:
+        while more := tail.look():
+            self.courier.put(*more)
+            if self.courier.size > _PIECE:
+                self.courier.flush_all()
+        status = hand.status or 0
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        stop = self.stop or Stop("", "")
+        self.courier.put(
+            wire.Died(
+                exit_code=None if number else os.waitstatus_to_exitcode(status), signal=number,
+                out_of_memory=number == signal.SIGKILL and hand.oom_before not in (None, processes.oom_kills()),
+                kind=stop.kind, reason=stop.reason,
+            )
+        )  # fmt: skip
+        self.courier.flush_all()
+
+    def _let_go(self, hand: Hand) -> None:
+        if not self.is_over:
+            self.nursery.over(hand, b"")
+        if hand.status is not None:
+            if self.took >= _SHORT or not self.took:  # what took less had no time to start processes
+                hand.kill_all()
+            shutil.rmtree(hand.folder, ignore_errors=True)
+        else:
+            for kind in (LOG, EVENTS, PROGRESS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{hand.folder}/{self.bundle.key}.{kind}")

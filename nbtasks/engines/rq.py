@@ -1,0 +1,184 @@
+"""RQ: each delivery is a job; ``rq worker nbtasks`` runs them, and serves no folder and none of the user's code.
+
+A lane is a queue: ``nbtasks`` for the lane ``default``, ``nbtasks-gpu`` for ``gpu``. A work horse of RQ lives for one job; it only
+watches over the task, whose process comes from a template that all horses of one RQ worker share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import rq
+import rq.version as rq_version
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+from rq.job import Job, JobStatus
+
+from nbtasks.engines import far
+from nbtasks.engines.channel_redis import FarRedis, RedisChannel, named, talking
+from nbtasks.engines.foreign import TTL, Abilities, Shipment, Sight, State
+from nbtasks.engines.nurseries import Shared
+from nbtasks.engines.urls import EngineUrl
+
+_INLINE = 32 << 10  # bytes of a bundle that go into the job itself, which RQ compresses
+_PIECE = 64 << 20
+_FAILED_TTL = 3600
+_STATES = {
+    JobStatus.STARTED.value: State.RUNNING, JobStatus.FINISHED.value: State.ENDED, JobStatus.FAILED.value: State.ENDED,
+    JobStatus.STOPPED.value: State.ENDED, JobStatus.CANCELED.value: State.ENDED,
+}  # fmt: skip
+
+
+class Rq(RedisChannel):
+    """The bridge's side."""
+
+    can = Abilities(
+        priorities="RQ knows two priorities: of what it holds, 6 to 9 go before 0 to 5",
+        survive_restart="what it holds survives a restart of Redis only when Redis keeps it on its disk (appendonly yes)",
+        blobs=True,
+    )
+
+    def __init__(self, url: EngineUrl) -> None:
+        super().__init__(url)
+        self._queues: dict[str, rq.Queue] = {}
+
+    def connect(self) -> str:
+        """As `Engine`."""
+        words = self.greet()
+        with talking(self.url.shown):
+            count = sum(
+                1 for worker in rq.Worker.all(connection=self.client) if queue_name("default") in worker.queue_names()
+            )
+        there = (
+            f"{count} RQ workers" if count > 1 else "1 RQ worker" if count else "no RQ worker yet: rq worker nbtasks"
+        )
+        return f"RQ {rq_version.VERSION} on {words}, {there}"
+
+    def _queue(self, lane: str) -> rq.Queue:
+        if lane not in self._queues:
+            self._queues[lane] = rq.Queue(queue_name(lane), connection=self.client)
+        return self._queues[lane]
+
+    def send(self, shipments: Sequence[Shipment]) -> None:
+        """As `Engine`: one transaction, with a mark for each key that it was sent."""
+        marks = [named(self.queue, "sent", one.key) for one in shipments]
+        with talking(self.url.shown):
+            while True:
+                try:
+                    with self.client.pipeline() as pipe:
+                        pipe.watch(*marks)  # type: ignore[no-untyped-call]
+                        held: Any = pipe.mget(marks)
+                        pipe.multi()
+                        for one, mark, old in zip(shipments, marks, held, strict=True):
+                            if old is None:
+                                pipe.set(mark, "1", ex=TTL)
+                                self._enqueue(one, pipe)
+                        pipe.execute()
+                    return
+                except redis.WatchError:  # another bridge sends the same just now
+                    continue
+
+    def _enqueue(self, one: Shipment, pipe: Any) -> None:
+        queue = self._queue(one.lane)
+        job = queue.create_job(
+            "nbtasks.engines.rq.run", args=(self._argument(one, pipe),), timeout=-1, result_ttl=0, failure_ttl=_FAILED_TTL,
+            description=one.name, job_id=job_id(one.key),
+            # RQ's worker reads this before it forks: so its horses need not load nbtasks for each job.
+            meta={"nbtasks": _Warm()},
+        )  # fmt: skip
+        queue.enqueue_job(job, pipeline=pipe, at_front=one.priority > 5)
+
+    def _argument(self, one: Shipment, pipe: Any) -> bytes | tuple[str, int]:
+        if len(one.bundle) <= _INLINE:
+            return one.bundle
+        name = f"{one.key}:{hashlib.sha256(one.bundle).hexdigest()[:16]}"
+        view = memoryview(one.bundle)
+        pieces = range(0, len(view), _PIECE)
+        for number, at in enumerate(pieces):
+            pipe.set(named(self.queue, "bundle", f"{name}:{number}"), bytes(view[at : at + _PIECE]), ex=TTL)
+        return f"{self.queue}:bundle:{name}", len(pieces)
+
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+        """As `Engine`."""
+        with talking(self.url.shown):
+            with self.client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hget(Job.key_for(job_id(key)), "status")
+                answers = pipe.execute()
+            return {key: self._sight(key, status) for key, status in zip(keys, answers, strict=True)}
+
+    def _sight(self, key: str, status: bytes | None) -> Sight:
+        if status is None:
+            return Sight(State.UNKNOWN)
+        state = _STATES.get(status.decode(), State.QUEUED)
+        words = ""
+        if status.decode() == JobStatus.FAILED.value:
+            try:
+                result = Job.fetch(job_id(key), connection=self.client).latest_result()
+                words = (result.exc_string or "").strip().rpartition("\n")[2] if result is not None else ""
+            except rq.exceptions.NoSuchJobError:
+                words = ""
+        return Sight(state, words)
+
+    def forget(self, keys: Sequence[str], *, ended: bool) -> None:
+        """As `Engine`. RQ itself drops the job when it has ended well."""
+        with talking(self.url.shown):
+            with self.client.pipeline(transaction=False) as pipe:
+                self.forget_marks(keys, pipe, ended=ended)
+                pipe.execute()
+            for key in keys if not ended else ():
+                with contextlib.suppress(rq.exceptions.NoSuchJobError):
+                    job = Job.fetch(job_id(key), connection=self.client)
+                    if job.get_status(refresh=False) != JobStatus.STARTED:  # else RQ would stumble over it
+                        job.delete()
+
+
+def queue_name(lane: str) -> str:
+    """RQ's queue for a lane."""
+    return "nbtasks" if lane == "default" else f"nbtasks-{lane}"
+
+
+def job_id(key: str) -> str:
+    """RQ's id for a key: it knows no dots."""
+    return key.replace(".", "_")
+
+
+# The far side.
+
+
+def warm() -> None:
+    """Load what a work horse needs."""
+    far.warm()
+
+
+class _Warm:
+    """Where this is unpickled, `warm` is called."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return warm, ()
+
+
+def run(argument: bytes | tuple[str, int]) -> None:
+    """What a work horse of RQ runs."""
+    job = rq.get_current_job()
+    assert job is not None
+    client = job.connection
+    patience = client.get_retry()
+    client.set_retry(Retry(NoBackoff(), 0))  # while the task runs, nobody sleeps over a broker that is down
+    try:
+        far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
+    finally:
+        client.set_retry(patience or Retry(ExponentialBackoff(), 3))  # RQ's own steps that follow may wait
+
+
+def _fetch(client: redis.Redis, name: str, count: int) -> bytes:
+    names = [f"nbtasks:{name}:{number}" for number in range(count)]
+    pieces: Any = client.mget(names)
+    if None in pieces:
+        raise LookupError(f"the bundle {name} is not in Redis any more: it was dropped to make room, or is a week old")
+    client.delete(*names)
+    return b"".join(pieces)

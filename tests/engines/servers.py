@@ -1,0 +1,246 @@
+"""Real servers for the tests of engines, one class each: started in a folder of their own, ended afterwards.
+
+To add an engine: write a `Place` and put it into `PLACES`. What it cannot do stands in `lacks`, in words: the contract suite then
+expects that, and the table in the documents says it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from nbtasks import config, keys, processes
+from nbtasks.queue.directory import Queue
+from tests.conftest import stop_workers
+from tests.worker.tools import Worker, kill, until
+
+_WORKERS = 2
+
+
+class Place:
+    """Where an engine runs. `name` is what the tests are called by."""
+
+    name = ""
+    is_foreign = True
+    # What the engine cannot do: the name of a test of the contract, and the sentence for the table.
+    lacks: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = dict(os.environ)
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.broker: subprocess.Popen[bytes] | None = None
+        self._logs = 0
+
+    @property
+    def url(self) -> str:
+        """What `nbtasks worker -e` is given."""
+        return self.name
+
+    # For each engine to say.
+
+    def broker_command(self) -> list[str]:
+        """The broker's command line; [] when there is none."""
+        return []
+
+    def broker_answers(self) -> bool:
+        """Whether the broker is there."""
+        return True
+
+    def worker_command(self) -> list[str]:
+        """The command line of one of the engine's own workers; [] when there are none."""
+        return []
+
+    def workers_listen(self) -> bool:
+        """Whether as many of the engine's workers as were started wait for tasks."""
+        return True
+
+    # What the tests do with it.
+
+    def start(self) -> Place:
+        """Start broker and workers, and wait until they are there."""
+        self.start_broker()
+        self.start_workers()
+        return self
+
+    def refresh(self) -> None:
+        """Make good what a test has ended."""
+        if self.broker is not None and self.broker.poll() is not None:
+            self.start_broker()
+        if len([worker for worker in self.workers if worker.poll() is None]) != _WORKERS:
+            self.kill_workers()
+            self.start_workers()
+
+    def start_broker(self) -> None:
+        """Start the broker, and wait until it answers."""
+        if command := self.broker_command():
+            self.broker = self.run(command)
+            until(self.broker_answers, what="the broker")
+
+    def stop_broker(self, number: int = signal.SIGKILL) -> None:
+        """End the broker."""
+        assert self.broker is not None
+        self.broker.send_signal(number)
+        self.broker.wait(20)
+
+    def start_workers(self, count: int = 2, **environ: str) -> None:
+        """Start the engine's workers, and wait until they are there. They do not see the folder of the tests' project."""
+        if command := self.worker_command():
+            self.workers += [self.run(command, **environ) for _ in range(count)]
+            until(self.workers_listen, what="the engine's workers")
+
+    def kill_workers(self) -> None:
+        """kill -9 of all the engine's workers and of all that they have started."""
+        for worker in self.workers:
+            for process in processes.tree(worker.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+            kill(worker.pid)
+            worker.wait()
+        self.workers.clear()
+
+    def run(self, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
+        """A program with its output in a file, in a session of its own, which ends with this process."""
+        self._logs += 1
+        with open(self.folder / f"{self._logs}-{os.path.basename(command[0])}.log", "xb") as log:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+                env=self.environ | environ,
+            )  # fmt: skip
+
+    def logs(self) -> str:
+        """What all of them have said, for the message of a test that fails."""
+        return "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(self.folder.glob("*.log")))
+
+    def close(self) -> None:
+        """End everything."""
+        self.kill_workers()
+        if self.broker is not None and self.broker.poll() is None:
+            self.stop_broker()
+
+
+class Processes(Place):
+    """The slots of the worker itself, to see that foreign engines mean the same."""
+
+    name = "processes"
+    is_foreign = False
+
+
+class OnRedis(Place):
+    """What all engines on Redis share: a server of its own, on a Unix socket."""
+
+    @property
+    def socket(self) -> str:
+        """The path of the socket."""
+        return f"{self.folder}/redis.sock"
+
+    def broker_command(self) -> list[str]:
+        """As `Place`."""
+        return ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always",
+                "--dir", str(self.folder), "--daemonize", "no"]  # fmt: skip
+
+    def broker_answers(self) -> bool:
+        """As `Place`."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(self.socket)
+                probe.sendall(b"PING\r\n")
+                return probe.recv(16).startswith(b"+PONG")
+            except OSError:
+                return False
+
+
+class Rq(OnRedis):
+    """RQ with two workers."""
+
+    name = "rq"
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"rq+unix://{self.socket}"
+
+    def worker_command(self) -> list[str]:
+        """As `Place`."""
+        return [sys.executable, "-m", "rq.cli", "worker", "nbtasks", "--url", f"unix://{self.socket}"]
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        import redis
+        import rq
+
+        with redis.Redis(unix_socket_path=self.socket) as client:
+            return len([one for one in rq.Worker.all(connection=client) if one.get_state() == "idle"]) >= len(
+                self.workers
+            )
+
+
+PLACES: list[type[Place]] = [Processes, Rq]
+
+
+def params(*, foreign: bool = False) -> list[object]:
+    """The places as parameters of a fixture; the tests of each run in one process."""
+    chosen = [place for place in PLACES if place.is_foreign or not foreign]
+    return [pytest.param(one, id=one.name, marks=pytest.mark.xdist_group(f"engine-{one.name}")) for one in chosen]
+
+
+@contextlib.contextmanager
+def opened(kind: type[Place], home: str) -> Iterator[Place]:
+    """A place that has started, with the key in `home`.
+
+    In a folder with a short path, for a socket has no room for a long one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="nbe-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", f"{home}/state")
+        patch.setenv("XDG_CONFIG_HOME", f"{home}/config")
+        patch.setenv("NBTASKS_HOST_DIR", str(folder / "host"))
+        config.reset()
+        keys.load_key()  # the far side must find one
+        place = kind(folder)
+        try:
+            yield place.start()
+        finally:
+            place.close()
+            shutil.rmtree(folder, ignore_errors=True)
+    config.reset()
+
+
+class Desk:
+    """A queue with a worker that uses the engine of a place."""
+
+    def __init__(self, place: Place, folder: Path) -> None:
+        self.place, self.folder = place, folder
+        self.queue = Queue.open(str(folder / ".nbtasks"))
+        self.worker: Worker | None = None
+
+    def start(self, *options: str, **environ: str) -> Worker:
+        """Start the worker, and wait until it serves the queue."""
+        self.worker = Worker(self.queue, "-e", self.place.url, "-w", "2", *options, environ=environ)
+        self.worker.wait_for("engine ", 40)
+        return self.worker
+
+    def close(self) -> None:
+        """End it, with all that it has started."""
+        if self.worker is not None:
+            self.worker.stop()
+        stop_workers(self.queue)
+
+
+def use(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process submit to the queue of `desk`, and start no worker of its own."""
+    monkeypatch.setenv("NBTASKS_QUEUE", desk.queue.root)
+    monkeypatch.setenv("NBTASKS_HOST_DIR", str(desk.folder / "host"))
+    monkeypatch.setenv("NBTASKS_AUTOSTART", "0")
+    config.reset()
