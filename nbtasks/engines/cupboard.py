@@ -18,13 +18,18 @@ from nbtasks.errors import FrameDamaged
 
 _KEPT = 86400.0  # seconds since it was used last
 _SWEEP = 3600.0
+_SMALL, _MANY = 1 << 20, 64  # contexts and sources: the same for many tasks
 _swept = 0.0
+_made: set[str] = set()
+_small: dict[str, bytes] = {}
 
 
 def folder() -> str:
     """Where they are; made when it is missing."""
     path = os.path.join(config.settings().host_dir, "far")
-    os.makedirs(path, 0o700, exist_ok=True)
+    if path not in _made:
+        os.makedirs(path, 0o700, exist_ok=True)
+        _made.add(path)
     return path
 
 
@@ -49,6 +54,8 @@ def fill(hashes: Iterable[str], fetch: Callable[[str], bytes]) -> None:
 
 def read(hash: str) -> bytes:
     """The bytes of a blob. Raises FrameDamaged when it is missing or altered."""
+    if (known := _small.get(hash)) is not None:
+        return known
     path = f"{folder()}/{hash}"
     try:
         with open(path, "rb") as file:
@@ -59,6 +66,10 @@ def read(hash: str) -> bytes:
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise FrameDamaged(f"the blob {path} was altered: run the task again", path=path)
+    if len(data) < _SMALL:
+        if len(_small) > _MANY:
+            _small.clear()
+        _small[hash] = data
     return data
 
 

@@ -26,7 +26,7 @@ from nbtasks.engines.urls import EngineUrl
 
 _INLINE = 32 << 10  # bytes of a bundle that go into the job itself, which RQ compresses
 _PIECE = 64 << 20
-_FAILED_TTL = 3600
+_ENDED_TTL, _FAILED_TTL = 60, 3600  # seconds; RQ needs longer to drop a job at once than to let it expire
 _ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
 
@@ -82,7 +82,7 @@ class Rq(RedisChannel):
     def _enqueue(self, one: Shipment, pipe: Any) -> None:
         queue = self._queue(one.lane)
         job = queue.create_job(
-            "nbtasks.engines.rq.run", args=(self._argument(one, pipe),), timeout=-1, result_ttl=0, failure_ttl=_FAILED_TTL,
+            "nbtasks.engines.rq.run", args=(self._argument(one, pipe),), timeout=-1, result_ttl=_ENDED_TTL, failure_ttl=_FAILED_TTL,
             description=one.name, job_id=job_id(one.key),
             # RQ's worker reads this before it forks: so its horses need not load nbtasks for each job.
             meta={"nbtasks": _Warm()},
