@@ -15,7 +15,7 @@ import msgspec
 from nbtasks import sources as project
 from nbtasks.blobs import Blobs
 from nbtasks.errors import FrameDamaged
-from nbtasks.pickling import has_home
+from nbtasks.homes import has_home
 from nbtasks.serving import Read, Source
 
 # What belongs to one process, or follows from the rest.

@@ -20,7 +20,7 @@ FLOORS = {
     "words": "errors status spec recurrence outcome queue.layout queue.tickets engines.urls",
     "bytes and the outside": """
         config_values config zones durable_calls durable durable_faults durable_model keys spool blobs headers frames
-        pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices logs
+        homes pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices logs
     """,
     "the directory": """
         queue.leases queue.doorbells queue.store queue.members queue.lookup queue.reasons queue.records queue.cache queue.catalogue queue.groups
@@ -28,9 +28,9 @@ FLOORS = {
         queue.recurring
     """,
     "running one task here": """
-        hooks previews bars tqdm_bars rich_bars keyboard streams outputs capture tracebacks cell_locals cell_scopes
+        hooks previews bars tqdm_bars rich_bars keyboard streams outputs capture capture_threads tracebacks cell_locals cell_scopes
         cell_names cell_logging cell_looks cell_shell cell_results cells
-        notebook_files notebook_parameters notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs run
+        notebook_files notebook_parameters notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs running run
     """,
     "where": "engines.base engines.inline engines.local",
     "somewhere else": """
