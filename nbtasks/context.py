@@ -32,6 +32,12 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     environ: dict[str, str | None] = {}  # changed since that process began; None: removed
     sources: dict[str, Source] = {}
 
+    def adds_to(self, current: Context) -> bool:
+        """Whether it can hold beside `current`, which is in force: it has the same, or only more to find and import."""
+        if self is current:
+            return True
+        return self.cwd == current.cwd and self.environ == current.environ and project.fits(self.sources)
+
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Context).decode
@@ -172,6 +178,14 @@ def enter(context: Context, read: Read) -> Entered:
     if context.environ:
         _apply(context.environ)
     return entered
+
+
+def add(context: Context, current: Context) -> Context:
+    """Let `context`, of which `adds_to` was true, be in force beside `current`; what is in force now."""
+    if has_home():
+        project.serve_too(context.sources)
+    sys.path.extend(entry for entry in context.path if entry not in sys.path)
+    return msgspec.structs.replace(current, sources=current.sources | context.sources)
 
 
 def _cwd() -> str:

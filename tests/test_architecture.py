@@ -40,7 +40,7 @@ FLOORS = {
         engines.flights engines.loading engines.landing engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """
-        worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.flusher worker.standing worker.bridging worker.agenda worker.supervisor
+        worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.rooms worker.interrupting worker.thread_slot worker.threads worker.thread_crew worker.flusher worker.standing worker.bridging worker.agenda worker.supervisor
     """,
     "what people hold": "ends watching facts cached cycles handle timing options submitting tasklist caching spreading schedule_words scheduling notebooks decorate api executor graph",
     "doors": """

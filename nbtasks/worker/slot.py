@@ -46,6 +46,7 @@ class Duty:
     burst: bool = False
     max_tasks: int | None = None
     threads: int = 1
+    needs: str = "cf"  # of which lines it claims: those of cells, of functions
 
 
 class Slot:
@@ -66,8 +67,8 @@ class Slot:
         self.bells = [self.queue.bell(f"{lane}@{duty.env}", duty.name) for lane in duty.lanes]
         self.capture = Capture(self.queue.layout.slot_folder(duty.name))
         self.delivery = Delivery(self.queue, duty.name, self.capture, self.find_stop, self.say)
-        self.cells = Claimer(self.queue, duty.name, self._lines("c"))
-        self.functions = Claimer(self.queue, duty.name, self._lines("f"))
+        self.cells = Claimer(self.queue, duty.name, self._lines("c") if "c" in duty.needs else [])
+        self.functions = Claimer(self.queue, duty.name, self._lines("f") if "f" in duty.needs else [])
         hooks.before_wait.append(self._lend)
         keyboard.who = lambda: self.ticket.id.rpartition("-")[2] if self.ticket else ""
         self._catch_signals()
@@ -77,15 +78,15 @@ class Slot:
         return [f"{lane}@{self.duty.env}@{need}" for lane in self.duty.lanes]
 
     def _register(self) -> None:
+        members.register(self.queue, self._member())
+        self.queue.disk.make_folder(self.queue.layout.running_folder(self.duty.name))
+
+    def _member(self) -> Member:
         duty = self.duty
-        members.register(
-            self.queue,
-            Member(
-                name=duty.name, process=processes.identify(), started=time.time(), worker=duty.worker,
-                lanes=duty.lanes, env=duty.env,
-            ),
+        return Member(
+            name=duty.name, process=processes.identify(), started=time.time(), worker=duty.worker,
+            lanes=duty.lanes, env=duty.env,
         )  # fmt: skip
-        self.queue.disk.make_folder(self.queue.layout.running_folder(duty.name))
 
     def say(self, line: str) -> None:
         """One line into the worker's log."""
@@ -216,7 +217,7 @@ class Slot:
         """Run one task; False when this process must not run another."""
         self.ticket, self.stop, self.poked = ticket, None, False
         if self.done == 0:
-            _set_threads(self.duty.threads)
+            set_threads(self.duty.threads)
         payload.make_home()  # a __main__ of its own: names of one notebook are not there for the next
         spec = self.delivery.deliver(ticket)
         stopped = self.delivery.stopped is not None or self.stop is not None
@@ -258,7 +259,8 @@ def _clock(second: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(second))
 
 
-def _set_threads(count: int) -> None:
+def set_threads(count: int) -> None:
+    """How many threads numpy and its kin use, unless the user has said it."""
     # Before numpy and its kin are loaded: they read these once. What the user set stays.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                  "LOKY_MAX_CPU_COUNT"):  # fmt: skip
