@@ -63,11 +63,13 @@ class Room:
         elif guest.context is not self._context and self._context is not None:
             self._context = contexts.add(guest.context, self._context)
         self._inside += 1
+        guest.note(True)
         guest.notes = self._entered.notes if self._entered is not None else ()
 
-    def leave(self) -> None:
+    def leave(self, guest: Guest) -> None:
         """One that was inside is so no more. The last one leaves the process as it was."""
         with self._changed:
+            guest.note(False)
             self._inside -= 1
             if not self._inside and self._entered is not None:
                 self._entered()
@@ -83,8 +85,11 @@ class Room:
 class Guest(Entered):
     """One task in the room; call it to leave."""
 
-    def __init__(self, room: Room, context: Context, read: Read, alone: bool) -> None:
-        self.room, self.context, self.read, self.alone = room, context, read, alone
+    def __init__(
+        self, room: Room, context: Context, read: Read, alone: bool, note: Callable[[bool], object] = bool
+    ) -> None:  # fmt: skip
+        """`note` is told when it is inside (True) and when it is so no more."""
+        self.room, self.context, self.read, self.alone, self.note = room, context, read, alone, note
         self.notes = ()
         self.is_inside = False
 
@@ -96,4 +101,4 @@ class Guest(Entered):
         """Leave, if inside."""
         if self.is_inside:
             self.is_inside = False
-            self.room.leave()
+            self.room.leave(self)

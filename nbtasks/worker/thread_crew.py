@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import mmap
 import time
 from collections.abc import Callable
 
@@ -28,7 +29,7 @@ class ThreadCrew(Crew):
         cells = dataclasses.replace(duty, needs="c", burst=True)
         super().__init__(queue, min(size, processes.default_slots()), cells, limits, say)
         self.threads, self._hall_duty = size, duty
-        self._halls: set[str] = set()
+        self._halls: dict[str, mmap.mmap] = {}  # with a byte for each thread: 1 while its task runs
         self._rest_until = 0.0
 
     def names(self) -> list[str]:
@@ -98,8 +99,8 @@ class ThreadCrew(Crew):
         each = max(1, processes.usable_cores() // self.threads)
         duty = dataclasses.replace(self._hall_duty, name=name, threads=each)
         oom = processes.oom_kills()
-        self._halls.add(name)
-        pid = local.fork_slot(hall_main(duty, self.threads), name, keep=duty.log)
+        inside = self._halls[name] = mmap.mmap(-1, mmap.PAGESIZE)
+        pid = local.fork_slot(hall_main(duty, self.threads, inside), name, keep=duty.log)
         self.own[pid] = Hand(name, pid, processes.open_pidfd(pid), time.monotonic(), oom)
 
     def take_back(self, name: str) -> None:
@@ -118,13 +119,19 @@ class ThreadCrew(Crew):
         if hand.name not in self._halls:
             super()._buried(me, hand, death)
             return
+        inside = self._halls.pop(hand.name)
         names = self._threads_of(hand.name)
-        held = sum(len(self.limits.running(name)) for name in names)
+        ran = {
+            name for name in names if inside[int(name.rpartition("-")[2]) % len(inside)] and self.limits.running(name)
+        }
+        held = len(ran)
         for name in names:
-            recovery.recover_slot(self.queue, me, name, _shared(death, held))
+            if name in ran:
+                recovery.recover_slot(self.queue, me, name, _shared(death, held))
+            else:  # what it has claimed had not begun, or waited for another task
+                recovery.evict_slot(self.queue, me, name)
             self.limits.forget(name)
             members.forget(self.queue, name)
-        self._halls.discard(hand.name)
         condemned = hand.name in self.limits.condemned
         self.limits.condemned.discard(hand.name)
         had = f"a process of threads died with {held} tasks: {death.words()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import mmap
 import os
 import time
 import traceback
@@ -37,6 +38,7 @@ class Host(Protocol):
     parent: int | None
     identity: Identity
     room: Room
+    inside: mmap.mmap  # one byte for each thread: 1 while its task runs
     draining: bool
 
     def ended(self, slot: ThreadSlot, worn: bool) -> None:
@@ -86,6 +88,7 @@ class ThreadSlot(Slot):
         self.poked = False
         self.done = 0
         self.place: ThreadPlace | None = None
+        self._flag = int(name.rpartition("-")[2]) % len(hall.inside)
         self.guest: Guest | None = None
         self._register()
         self.bells = [self.queue.bell(f"{lane}@{hall.duty.env}", name) for lane in hall.duty.lanes]
@@ -172,7 +175,7 @@ class ThreadSlot(Slot):
     def _enter(self, context: Context, read: Read) -> Entered:
         assert self.ticket is not None
         ticket, name = self.ticket, self.duty.name
-        self.guest = guest = Guest(self.hall.room, context, read, alone=ticket.losses > 0)
+        self.guest = guest = Guest(self.hall.room, context, read, ticket.losses > 0, self._note_inside)
         said: list[None] = []
 
         def say() -> None:
@@ -183,6 +186,10 @@ class ThreadSlot(Slot):
         if said:
             members.note_trouble(self.queue, name, "")
         return guest
+
+    def _note_inside(self, is_inside: bool) -> None:
+        """For the supervisor: if the process dies now, was that perhaps this task's doing?"""
+        self.hall.inside[self._flag] = is_inside
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

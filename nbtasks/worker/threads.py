@@ -6,6 +6,7 @@ The main thread runs no task; it takes signals, interrupts threads, and sees whe
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import select
 import signal
@@ -27,8 +28,8 @@ from nbtasks.worker.thread_slot import ThreadSlot
 class Hall:
     """The process: its threads, and what they share."""
 
-    def __init__(self, duty: Duty, size: int) -> None:
-        self.duty, self.size = duty, size
+    def __init__(self, duty: Duty, size: int, inside: mmap.mmap) -> None:
+        self.duty, self.size, self.inside = duty, size, inside
         self.queue = Queue.open(duty.root)
         self.environ = dict(os.environ)
         self.parent = processes.open_pidfd(duty.supervisor)
@@ -176,11 +177,11 @@ def _short_id() -> str:
     return task.id.rpartition("-")[2] if task is not None else ""
 
 
-def hall_main(duty: Duty, size: int) -> Callable[[], int]:
-    """What a forked process of `size` threads runs."""
+def hall_main(duty: Duty, size: int, inside: mmap.mmap) -> Callable[[], int]:
+    """What a forked process of `size` threads runs. `inside` is memory that it shares with its supervisor."""
 
     def main() -> int:
         config.settings()
-        return Hall(duty, size).work()
+        return Hall(duty, size, inside).work()
 
     return main
