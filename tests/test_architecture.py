@@ -20,7 +20,7 @@ FLOORS = {
     "words": "errors status spec recurrence outcome queue.layout queue.tickets engines.urls",
     "bytes and the outside": """
         config_values config zones durable_calls durable durable_faults durable_model keys spool blobs headers frames
-        homes pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices logs
+        homes pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices services logs
     """,
     "the directory": """
         queue.leases queue.doorbells queue.store queue.members queue.lookup queue.reasons queue.records queue.cache queue.catalogue queue.groups
@@ -56,7 +56,7 @@ FLOORS = {
         jupyter.pending jupyter.here jupyter.transforming jupyter.completing jupyter.sending jupyter.remembered jupyter.verbs
         jupyter.magics jupyter.extension
         jupyter.saved jupyter.enable
-        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli __main__
+        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_service cli_run cli_schedule cli_notebooks cli __main__
     """,
 }
 ORDER = [f"nbtasks.{name}" for floor in FLOORS.values() for name in floor.split()]
@@ -87,10 +87,12 @@ ENVIRONMENT: dict[str, str] = {
     "nbtasks.processes": "marks a slot, so that all that descends from it is found",
     "nbtasks.zones": "TZ, the time zone of whoever asks",
     "nbtasks.worker.autostart": "hands the environment, without the mark of a slot, to the worker that it starts",
+    "nbtasks.worker.threads": "the environment before a task changes it, for a worker that it starts",
+    "nbtasks.services": "takes settings and paths along into the worker that the system starts",
     "nbtasks.worker.slot": "sets the number of threads that numpy and its kin read",
 }
 # Strings that look like names of ours on disk and are none.
-NOT_OURS = {"/memory.events": "of a control group", "rich.progress": "a module"}
+NOT_OURS = {"/memory.events": "of a control group", "rich.progress": "a module", "/worker.log": "of a service"}
 # Longer than the house allows, and why: files by module, functions by module:qualified.name.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
