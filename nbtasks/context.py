@@ -32,12 +32,6 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     environ: dict[str, str | None] = {}  # changed since that process began; None: removed
     sources: dict[str, Source] = {}
 
-    def adds_to(self, current: Context) -> bool:
-        """Whether it can hold beside `current`, which is in force: it has the same, or only more to find and import."""
-        if self is current:
-            return True
-        return self.cwd == current.cwd and self.environ == current.environ and project.fits(self.sources)
-
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Context).decode
@@ -143,6 +137,23 @@ class Entered:
         self._path = list(sys.path)
         self._environ = dict(_raw_environ())
 
+    def would_suit(self, context: Context, current: Context) -> bool:
+        """Whether `context` can hold beside `current`, which is in force: it has the same, or only more to import."""
+        if context is current:
+            return True
+        names = context.environ.keys() | current.environ.keys()
+        return (
+            context.cwd == current.cwd
+            and all(self._value(context, name) == self._value(current, name) for name in names)
+            and project.fits(context.sources)
+        )
+
+    def _value(self, context: Context, name: str) -> str | None:
+        if name in context.environ:
+            return context.environ[name]
+        before: str | None = _text(self._environ.get(os.fsencode(name), self._environ.get(name)))
+        return before
+
     def __call__(self) -> None:
         """Leave, also what the task itself changed."""
         project.look()
@@ -181,7 +192,7 @@ def enter(context: Context, read: Read) -> Entered:
 
 
 def add(context: Context, current: Context) -> Context:
-    """Let `context`, of which `adds_to` was true, be in force beside `current`; what is in force now."""
+    """Let `context`, of which `would_suit` was true, be in force beside `current`; what is in force now."""
     if has_home():
         project.serve_too(context.sources)
     sys.path.extend(entry for entry in context.path if entry not in sys.path)

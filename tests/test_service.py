@@ -121,6 +121,7 @@ def test_its_worker_runs_tasks_and_is_known(queue: Queue, capsys: Capture, monke
     """What the unit says is started here as systemd would start it."""
     monkeypatch.setenv("NBTASKS_AUTOSTART", "0")
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={queue.root}/nowhere")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", os.path.dirname(queue.root))
     config.reset()
     assert cli.run(["service", "install", "--kind", "systemd", "-w", "1"]) == 0
     with open(services.path_of(queue.root, "systemd"), encoding="utf-8") as file:
@@ -147,6 +148,7 @@ def test_schedules_say_that_the_service_survives_a_reboot(
     queue: Queue, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={queue.root}/nowhere")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", os.path.dirname(queue.root))
     monkeypatch.setenv("NBTASKS_AUTOSTART", "0")
     config.reset()
     assert cli.run(["service", "install", "--kind", "systemd"]) == 0

@@ -137,7 +137,7 @@ class Limits:
             return
         with contextlib.suppress(ProcessLookupError):
             if ladder.step == 0:
-                os.kill(ladder.process.pid, signal.SIGINT)
+                os.kill(ladder.process.pid, local.LOOK if ladder.shares else signal.SIGINT)
                 ladder.next = now + ladder.grace
             elif ladder.shares:
                 self._end_thread(ladder)
@@ -154,7 +154,7 @@ class Limits:
         """A thread cannot be ended, only its process: it takes nothing more, and ends when only such are left in it."""
         if ladder.step == 1:
             self.condemned.add(ladder.shares)
-            os.kill(ladder.process.pid, signal.SIGINT)  # one that is ended by force at once was not interrupted yet
+            os.kill(ladder.process.pid, local.LOOK)  # one that is ended by force at once was not interrupted yet
             os.kill(ladder.process.pid, local.DRAIN)
         if found := self._beside(ladder):
             many = "another task" if len(found) == 1 else f"{len(found)} other tasks"

@@ -53,8 +53,10 @@ class Room:
             return False
         if not self._inside:
             return True
-        current = self._context
-        return not self._is_taken and not guest.alone and current is not None and guest.context.adds_to(current)
+        entered, current = self._entered, self._context
+        if self._is_taken or guest.alone or entered is None or current is None:
+            return False
+        return entered.would_suit(guest.context, current)
 
     def _take_in(self, guest: Guest) -> None:
         if not self._inside:

@@ -29,7 +29,7 @@ class ThreadCrew(Crew):
         cells = dataclasses.replace(duty, needs="c", burst=True)
         super().__init__(queue, min(size, processes.default_slots()), cells, limits, say)
         self.threads, self._hall_duty = size, duty
-        self._halls: dict[str, mmap.mmap] = {}  # with a byte for each thread: 1 while its task runs
+        self._halls: dict[str, mmap.mmap] = {}  # see `thread_slot.Host.inside`
         self._rest_until = 0.0
 
     def names(self) -> list[str]:
@@ -48,7 +48,8 @@ class ThreadCrew(Crew):
     def _hall(self) -> Hand | None:
         """The process that takes functions."""
         for hand in self.own.values():
-            if hand.name in self._halls and not hand.leaving and hand.name not in self.limits.condemned:
+            inside = self._halls.get(hand.name)
+            if inside is not None and not inside[-1] and not hand.leaving and hand.name not in self.limits.condemned:
                 return hand
         return None
 
@@ -122,7 +123,9 @@ class ThreadCrew(Crew):
         inside = self._halls.pop(hand.name)
         names = self._threads_of(hand.name)
         ran = {
-            name for name in names if inside[int(name.rpartition("-")[2]) % len(inside)] and self.limits.running(name)
+            name
+            for name in names
+            if inside[int(name.rpartition("-")[2]) % (len(inside) - 1)] and self.limits.running(name)
         }
         held = len(ran)
         for name in names:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import mmap
 import os
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from nbtasks import payload, running
 from nbtasks.capture_threads import ThreadCapture
 from nbtasks.context import Context, Entered
 from nbtasks.engines.base import Delivery
+from nbtasks.engines.local import DRAIN, LOOK, ORPHANED
 from nbtasks.processes import Identity
 from nbtasks.queue import members
 from nbtasks.queue.claims import Claimer, Head
@@ -38,7 +40,7 @@ class Host(Protocol):
     parent: int | None
     identity: Identity
     room: Room
-    inside: mmap.mmap  # one byte for each thread: 1 while its task runs
+    inside: mmap.mmap  # a byte for each thread, 1 while its task runs; the last one: it claims nothing more
     draining: bool
 
     def ended(self, slot: ThreadSlot, worn: bool) -> None:
@@ -88,7 +90,7 @@ class ThreadSlot(Slot):
         self.poked = False
         self.done = 0
         self.place: ThreadPlace | None = None
-        self._flag = int(name.rpartition("-")[2]) % len(hall.inside)
+        self._flag = int(name.rpartition("-")[2]) % (len(hall.inside) - 1)
         self.guest: Guest | None = None
         self._register()
         self.bells = [self.queue.bell(f"{lane}@{hall.duty.env}", name) for lane in hall.duty.lanes]
@@ -104,6 +106,9 @@ class ThreadSlot(Slot):
         """What the thread runs."""
         worn = False
         try:
+            # C code that waits must not be disturbed by signals for the main thread. Children have them blocked, too;
+            # but these no program knows of.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {LOOK, DRAIN, ORPHANED or DRAIN} - {signal.SIGINT, signal.SIGTERM})
             self.place = ThreadPlace()
             running.set_place(self.place)
             self.capture = ThreadCapture(self.queue.layout.slot_folder(self.duty.name))

@@ -17,12 +17,14 @@ from typing import Any
 
 from nbtasks import config, hooks, keyboard, payload, processes, running
 from nbtasks.capture_threads import route
-from nbtasks.engines.local import DRAIN, ORPHANED
+from nbtasks.engines.local import DRAIN, LOOK, ORPHANED
 from nbtasks.queue.directory import Queue
 from nbtasks.worker.autostart import ensure_worker
 from nbtasks.worker.rooms import Room
 from nbtasks.worker.slot import LISTING, Duty, set_threads
 from nbtasks.worker.thread_slot import ThreadSlot
+
+_LOOK = 0.2  # seconds after which a task that waits for another one can be interrupted
 
 
 class Hall:
@@ -44,6 +46,7 @@ class Hall:
         set_threads(duty.threads)
         payload.make_home_of_thread()
         hooks.before_wait.append(self._waiting)
+        hooks.longest_wait = _LOOK
         keyboard.who = _short_id
         self._catch_signals()
 
@@ -66,13 +69,14 @@ class Hall:
 
     def _catch_signals(self) -> None:
         handlers: dict[int, Callable[[], None]] = {
-            signal.SIGINT: self._look, signal.SIGTERM: self.drain, DRAIN: self.drain, signal.SIGHUP: _nothing,
+            signal.SIGINT: _nothing, signal.SIGTERM: self.drain, DRAIN: self.drain, signal.SIGHUP: _nothing,
+            LOOK: self._look,
         }  # fmt: skip
         if ORPHANED is not None:
             handlers[ORPHANED] = self._on_orphaned
         for number, handler in handlers.items():
             signal.signal(number, _calling(handler))
-            signal.siginterrupt(number, False)  # C code that waits, in any thread, must not see EINTR from it
+            signal.siginterrupt(number, False)
 
     # From signals, on the main thread.
 
@@ -84,6 +88,7 @@ class Hall:
     def drain(self) -> None:
         """Claim nothing more, and leave when what runs has ended."""
         self.draining = True
+        self.inside[-1] = True  # the supervisor makes another process for what comes
         for slot in list(self.slots):
             slot.draining = True
             slot.ring()
@@ -123,6 +128,7 @@ class Hall:
         limit = self.duty.max_tasks
         if limit is not None and self._done >= limit * self.size and not self.draining:
             self.drain()
+            self.queue.ring_workers("work")
 
     def has_too_many(self) -> bool:
         """Whether there are more threads than may run tasks now."""

@@ -249,7 +249,37 @@ def test_tasks_that_wait_for_others_do_not_block_them(queue: Queue, threads: Cal
     assert nbtasks.gather([nbtasks.submit(thread_calls.ask, 4) for _ in range(3)]) == [4, 4, 4]
 
 
+def test_one_that_waits_for_another_is_cancelled(
+    queue: Queue, threads: Callable[..., Worker], notes: str, gate: str
+) -> None:
+    threads(2)
+    task = nbtasks.submit(thread_calls.wait_for_another, notes, gate)
+    until(lambda: lines(notes))
+    task.cancel()
+    until(task.done, 10)
+    assert task.status is Status.CANCELLED
+    assert nbtasks.submit(calls.pid).result(30)
+    Path(gate).touch()
+
+
 # Ends.
+
+
+def test_the_process_is_renewed_after_so_many_tasks(
+    queue: Queue, threads: Callable[..., Worker], notes: str, gate: str
+) -> None:
+    threads(2, "--max-tasks-per-slot", "5")
+    slow = nbtasks.submit(calls.note_and_wait, notes, "slow", gate)
+    pids = nbtasks.gather([nbtasks.submit(calls.pid) for _ in range(25)])
+    assert len(set(pids)) > 1, "and a task that goes on does not hold up the next process"
+    Path(gate).touch()
+    assert slow.result(30) == pids[0]
+
+
+def test_what_a_thread_cannot_keep_is_said_at_submit(queue: Queue) -> None:
+    nbtasks.configure(engine="threads", autostart=False)
+    with pytest.warns(UserWarning, match="a time limit stops Python code only"):
+        nbtasks.using(timeout="1h").submit(abs, 1)
 
 
 def test_a_worker_that_is_killed_leaves_its_threads_to_their_end(

@@ -77,3 +77,10 @@ def here() -> str | None:
     task = nbtasks.current_task()
     time.sleep(0.01)
     return task.name if task is not None else None
+
+
+def wait_for_another(path: str, gate: str) -> int:
+    """Wait for a task that runs until the gate is there."""
+    task = nbtasks.submit(wait_for, gate)
+    note(path, os.getpid())
+    return task.result(60)
