@@ -56,6 +56,14 @@ def test_threads_of_one_process_run_side_by_side_each_with_its_own_output(
     assert check(queue) == []
 
 
+def test_a_childs_output_can_be_put_into_the_log(queue: Queue, threads: Callable[..., Worker]) -> None:
+    worker = threads(2)
+    task = nbtasks.submit(thread_calls.print_by_others)
+    task.result(30)
+    assert task.log == "from logging\nfrom a child\n"
+    worker.wait_for("to the worker")
+
+
 def test_the_worker_says_what_threads_cannot_do(threads: Callable[..., Worker]) -> None:
     worker = threads(2)
     worker.wait_for("cells have a process each")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -84,3 +86,13 @@ def wait_for_another(path: str, gate: str) -> int:
     task = nbtasks.submit(wait_for, gate)
     note(path, os.getpid())
     return task.result(60)
+
+
+def print_by_others() -> None:
+    """Print through logging, and by child processes."""
+    handler = logging.StreamHandler()
+    logging.getLogger("thread_calls").addHandler(handler)
+    logging.getLogger("thread_calls").warning("from logging")
+    logging.getLogger("thread_calls").removeHandler(handler)
+    subprocess.run(["echo", "from a child"], stdout=sys.stdout, check=True)
+    subprocess.run(["echo", "to the worker"], check=True)
