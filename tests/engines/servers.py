@@ -144,7 +144,7 @@ class Threads(Place):
     is_foreign = False
     lacks: ClassVar[dict[str, str]] = {
         "test_what_is_printed_below_python_is_in_the_log": "what C code or a child process prints is in the worker's log",
-        "test_a_crash_is_named": "where in the code it was is in the worker's log",
+        "test_a_crash_says_where_it_was": "it is in the worker's log",
     }
 
 

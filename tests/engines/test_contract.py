@@ -207,6 +207,11 @@ def test_a_crash_is_named(desk: Desk) -> None:
     task = nbtasks.submit(calls.crash)
     with pytest.raises(TaskLost, match=r"signal 11 \(SIGSEGV\)"):
         task.result(WAIT)
+
+
+def test_a_crash_says_where_it_was(desk: Desk) -> None:
+    task = nbtasks.submit(calls.crash)
+    until(task.done)
     assert "contract_calls.py" in task.log, "faulthandler says where"
 
 
