@@ -224,7 +224,9 @@ def lingers() -> bool:
 def life_words(root: str, lane: str) -> str:
     """What an installed service means for what recurs in `lane`, in words; "" when there is none that serves it."""
     found = find(root)
-    if found is None or found.python != sys.executable or lane not in found.lanes:
+    if found is None or lane not in found.lanes:
+        return ""
+    if os.path.dirname(found.python) != os.path.dirname(sys.executable):  # python and python3 of one folder are one
         return ""
     if found.kind == LAUNCHD:
         return f"the service {found.name} starts one after a reboot, when you log in"
