@@ -12,6 +12,9 @@ VENV_THERE    := [ -x $(PY) ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null
 BROWSER       := chromium fonts-dejavu-core
 BROWSER_THERE := command -v chromium || command -v chromium-browser || command -v google-chrome
 
+SYSTEMD       := systemd
+SYSTEMD_THERE := command -v systemd-analyze
+
 # $(call system,COMMAND THAT SUCCEEDS WHEN THEY ARE THERE,PACKAGES)
 define system
 if { $(1); } >/dev/null; then exit 0; fi; \
@@ -24,7 +27,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help deps browser venv demo test lint format bench torture clean
+.PHONY: help deps browser systemd venv demo test lint format bench torture clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -34,6 +37,9 @@ deps:  ## what comes from the system: checked, and installed when root on Debian
 
 browser:  ## Chromium, for the tests of the notebook; without it they are passed over
 	@( $(call system,$(BROWSER_THERE),$(BROWSER)) ) || [ "$$CI" != true ]
+
+systemd:  ## systemd-analyze, for the tests of units; without it they are passed over
+	@( $(call system,$(SYSTEMD_THERE),$(SYSTEMD)) ) || [ "$$CI" != true ]
 
 $(VENV)/.made: | deps
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,7 +72,7 @@ format: venv  ## format, and mend what the linter can mend
 	@$(VENV)/bin/ruff check --fix .
 
 # Three processes on two cores: tests mostly wait, for processes that they start and end.
-test: lint browser  ## lint, types and all tests of the first tier
+test: lint browser systemd  ## lint, types and all tests of the first tier
 	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: venv  ## speed, side by side with others, in one run

@@ -132,6 +132,12 @@ class Bars:
 
 
 BARS = Bars()
+_threads: dict[int, Bars] = {}  # by their numbers; empty but in a process whose threads run tasks
+
+
+def bars_here() -> Bars:
+    """The bars of this process, or of the calling thread if it runs a task beside others."""
+    return _threads.get(threading.get_ident(), BARS) if _threads else BARS
 
 
 def _print_line(*rows: Row) -> None:
@@ -161,13 +167,14 @@ class Bar(Generic[T]):
         self._started = time.monotonic()
         self._ended: float | None = None
         self._shown = iterable is not None or total is not None or bool(desc)
+        self._bars = bars_here()
         if self._shown:
-            BARS.add(self)
+            self._bars.add(self)
 
     def __iter__(self) -> Iterator[T]:
         if self._iterable is None:
             raise TypeError("this bar has nothing to loop over: give progress() an iterable, or call .update()")
-        bars = BARS
+        bars = self._bars
         try:
             for item in self._iterable:
                 yield item
@@ -203,31 +210,31 @@ class Bar(Generic[T]):
         self._show_from_now()
         if postfix:
             self.postfix = ", ".join(f"{name}={_short(value)}" for name, value in postfix.items())
-        BARS.changed()
+        self._bars.changed()
 
     def message(self, text: str) -> None:
         """Say something: beside the bar, or alone when ``progress()`` was given nothing to count."""
         if self._shown:
             self.postfix = str(text)
         else:
-            BARS.message = str(text)
-            if BARS.emit is None:
+            self._bars.message = str(text)
+            if self._bars.emit is None:
                 sys.stderr.write(f"{text}\n")
-        BARS.changed()
+        self._bars.changed()
 
     def close(self) -> None:
         """The bar moves no more."""
         if not self.closed:
             self.closed = True
             self._ended = time.monotonic()
-            if BARS.emit is None and self._shown:
-                BARS.send()  # the end of a line of text
-            BARS.changed()
+            if self._bars.emit is None and self._shown:
+                self._bars.send()  # the end of a line of text
+            self._bars.changed()
 
     def _show_from_now(self) -> None:
         if not self._shown:
             self._shown = True
-            BARS.add(self)
+            self._bars.add(self)
 
     def row(self) -> dict[str, Any]:
         """Its entry in the state."""
@@ -257,12 +264,20 @@ def progress(
 _hooked = False
 
 
+def part_thread() -> None:
+    """Let the calling thread have bars of its own."""
+    _threads[threading.get_ident()] = Bars()
+
+
 def install_hook(emit: Emit) -> None:
-    """Send the bars of this process to `emit`, those of tqdm and rich too once they are imported. May be called again."""
+    """Send the bars of this process (or thread) to `emit`, those of tqdm and rich too once they are imported.
+
+    May be called again.
+    """
     global _hooked
     from nbtasks import tqdm_bars  # below this file: it draws its bars here
 
-    BARS.connect(emit)
+    bars_here().connect(emit)
     tqdm_bars.install()
     if not _hooked:
         _hooked = True

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from nbtasks import keyboard, logs
-from nbtasks.bars import BARS, install_hook
+from nbtasks.bars import bars_here, install_hook
 from nbtasks.config import settings
 from nbtasks.durable import open_disk
 from nbtasks.outputs import compact, outputs
@@ -46,8 +46,16 @@ class Capture:
         self._borrowed = False  # the log is no link of the spare: this file system has none
         self._events = -1
         self._lock = threading.RLock()
-        self._streams = Streams(self._wrote, self._note)
+        self._streams = self._make_streams()
         self._reset()
+        self._take_over()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def _make_streams(self) -> Streams:
+        return Streams(self._wrote, self._note)
+
+    def _take_over(self) -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         if null != 0:
@@ -57,8 +65,6 @@ class Capture:
         keyboard.install()
         install_hook(self.emit)
         faulthandler.enable(2)  # a crash in C says into the log where in the user's code it was
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forked)
 
     def _reset(self) -> None:
         self._noted: list[int] | None = None  # a range of stderr that is not in the events yet
@@ -92,8 +98,12 @@ class Capture:
             self._borrow(log)
         self._paths = (log, events, progress)
         self._point(self._fd)  # whatever the last task did to them
+        self._hold()
+
+    def _hold(self) -> None:
+        """Be where Python prints, whatever the last task did."""
         if sys.stdout is not self._streams.out or sys.stderr is not self._streams.err or self._streams.out.closed:
-            self._streams = Streams(self._wrote, self._note)
+            self._streams = self._make_streams()
             self._streams.install()
 
     def _borrow(self, log: str) -> None:
@@ -106,7 +116,7 @@ class Capture:
         """The task is over: everything is in its files now. Returns the last progress, or None if there was none."""
         if self._paths is None:
             return None
-        BARS.finish()
+        bars_here().finish()
         self._streams.flush()
         with self._lock:
             log, _, progress = self._paths

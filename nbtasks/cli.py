@@ -20,6 +20,7 @@ from nbtasks.cli_key import key
 from nbtasks.cli_notebooks import enable, refresh
 from nbtasks.cli_run import run_file
 from nbtasks.cli_schedule import schedule
+from nbtasks.cli_service import service
 from nbtasks.cli_worker import doctor, stop, worker, workers
 from nbtasks.errors import NbtasksError, OptionError
 from nbtasks.handle import Task
@@ -292,5 +293,5 @@ def _verdict(records: Sequence[Record]) -> int:
     return 0 if all(record.status is Status.SUCCEEDED for record in records) else FAILED
 
 
-for command in (worker, workers, stop, clean, doctor, refresh, enable, run_file, schedule, key):
+for command in (worker, workers, stop, clean, doctor, refresh, enable, run_file, schedule, service, key):
     cli.add_command(command)

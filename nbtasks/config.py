@@ -28,6 +28,11 @@ def _state_dir() -> str:
     return os.path.join(named or f"{home}/.local/state", "nbtasks")
 
 
+def config_home() -> str:
+    """Where this person's settings of all programs lie."""
+    return os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+
+
 def _host_dir() -> str:
     # Not XDG_RUNTIME_DIR and not TMPDIR: they differ between a login, a cron job and a hub, and then
     # two processes would hand out the same GPU.
@@ -171,8 +176,7 @@ def origin(name: str) -> str:
 
 
 def _layers() -> Iterator[_Layer]:
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for path in ("/etc/nbtasks.toml", os.path.join(home, "nbtasks.toml")):
+    for path in ("/etc/nbtasks.toml", os.path.join(config_home(), "nbtasks.toml")):
         yield from _file(path, ())
     yield from _project()
     here = os.getcwd()

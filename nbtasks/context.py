@@ -15,7 +15,7 @@ import msgspec
 from nbtasks import sources as project
 from nbtasks.blobs import Blobs
 from nbtasks.errors import FrameDamaged
-from nbtasks.pickling import has_home
+from nbtasks.homes import has_home
 from nbtasks.serving import Read, Source
 
 # What belongs to one process, or follows from the rest.
@@ -137,6 +137,23 @@ class Entered:
         self._path = list(sys.path)
         self._environ = dict(_raw_environ())
 
+    def would_suit(self, context: Context, current: Context) -> bool:
+        """Whether `context` can hold beside `current`, which is in force: it has the same, or only more to import."""
+        if context is current:
+            return True
+        names = context.environ.keys() | current.environ.keys()
+        return (
+            context.cwd == current.cwd
+            and all(self._value(context, name) == self._value(current, name) for name in names)
+            and project.fits(context.sources)
+        )
+
+    def _value(self, context: Context, name: str) -> str | None:
+        if name in context.environ:
+            return context.environ[name]
+        before: str | None = _text(self._environ.get(os.fsencode(name), self._environ.get(name)))
+        return before
+
     def __call__(self) -> None:
         """Leave, also what the task itself changed."""
         project.look()
@@ -172,6 +189,14 @@ def enter(context: Context, read: Read) -> Entered:
     if context.environ:
         _apply(context.environ)
     return entered
+
+
+def add(context: Context, current: Context) -> Context:
+    """Let `context`, of which `would_suit` was true, be in force beside `current`; what is in force now."""
+    if has_home():
+        project.serve_too(context.sources)
+    sys.path.extend(entry for entry in context.path if entry not in sys.path)
+    return msgspec.structs.replace(current, sources=current.sources | context.sources)
 
 
 def _cwd() -> str:

@@ -20,7 +20,7 @@ from nbtasks.cached import Cached
 from nbtasks.cycles import refuse_cycles
 from nbtasks.ends import Ending
 from nbtasks.errors import NbtasksError
-from nbtasks.hooks import before_wait, bind_names, binding_hooks, lending
+from nbtasks.hooks import before_wait, bind_names, binding_hooks, in_pieces, lending
 from nbtasks.queue import lookup
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.lookup import Place
@@ -146,7 +146,7 @@ class Task(Cached, Future[T]):
         if not self.look():
             refuse_cycles([self])
             with lending():
-                watcher_of(self.queue).wait(self, limit)
+                any(watcher_of(self.queue).wait(self, piece) for piece in in_pieces(limit))
         if self._place is None:
             raise TimeoutError(f"{self!r} after {limit:g} s; it goes on, and can be waited for again")
         if self._place.status is Status.CANCELLED:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 # A slot puts in here what lends its place to others while its task waits for another task.
@@ -32,6 +33,20 @@ def lending() -> Generator[None]:
         for make in before_wait:
             stack.enter_context(make())
         yield
+
+
+# A process whose threads run tasks sets this: only between two steps of Python code can a thread be interrupted.
+longest_wait: float | None = None  # seconds
+
+
+def in_pieces(seconds: float | None) -> Iterator[float | None]:
+    """Timeouts for waits that go on for `seconds` (None: for ever), none longer than can be waited at once here."""
+    if longest_wait is None:
+        yield seconds
+        return
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while deadline is None or (left := deadline - time.monotonic()) > 0:
+        yield longest_wait if deadline is None else min(longest_wait, left)
 
 
 def bind_names() -> None:

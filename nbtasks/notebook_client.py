@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from queue import Empty
 from typing import Any
 
+from nbtasks.homes import has_home
 from nbtasks.notebook_files import Content, is_run
-from nbtasks.pickling import has_home
 
 # nbformat brings jsonschema, and that, where it finds them, packages that know addresses, colours and dates: for checks
 # of which nbformat asks none. One of them takes more than a second to load, all others a tenth.

@@ -20,7 +20,8 @@ from nbtasks import culprits
 from nbtasks.digests import digest, digest_and_fingerprint, fingerprint
 from nbtasks.errors import NbtasksError, PayloadError
 from nbtasks.frames import Part
-from nbtasks.pickling import Pickler, has_home, loading, make_home, register_reference
+from nbtasks.homes import has_home, home_names, loading, make_home, make_home_of_thread
+from nbtasks.pickling import Pickler, register_reference
 from nbtasks.spool import Sink
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "load",
     "load_cell",
     "make_home",
+    "make_home_of_thread",
     "register_reference",
 ]
 
@@ -101,7 +103,7 @@ def load(part: Part, values: Callable[[str], object] | None = None, *, home: boo
         raise PayloadError(_why(part.name, error)) from error
     finally:
         if loading.home or loading.guest:
-            sys.modules["__main__"].__dict__["__builtins__"] = builtins  # cloudpickle puts the dict of it there
+            home_names()["__builtins__"] = builtins  # cloudpickle puts the dict of it there
         loading.home, loading.guest, loading.values = before
 
 

@@ -10,65 +10,36 @@ that very one, as it is now.
 
 from __future__ import annotations
 
-import builtins
 import copyreg
 import functools
 import secrets
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from io import TextIOWrapper
 from pickle import PicklingError
-from types import CellType, FunctionType, ModuleType
+from types import CellType, FunctionType
 from typing import Any
 
 import cloudpickle.cloudpickle as cp
 
 from nbtasks.errors import PayloadError
+from nbtasks.homes import Names, functions_here, home_names, loading
 
 PROTOCOL = 5
 Reduced = tuple[Any, ...]
 
 
-class Loading(threading.local):
-    """How the load that goes on in this thread is to be done; loads may be nested."""
-
-    home: bool = False
-    guest: bool = False
-    added: dict[str, Any] | None = None  # by a guest, to the notebook
-    values: Callable[[str], object] | None = None
-
-
-loading = Loading()
-_home: ModuleType | None = None
 _fresh: weakref.WeakSet[Any] = weakref.WeakSet()  # classes and functions made here and not yet filled
 # Named functions of the notebook, so that one that comes in two pickles is one function. Classes have
 # such a table in cloudpickle.
 _ids: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_functions: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _referenced: dict[type, Callable[[Any], str]] = {}
 
 
 def register_reference(type: type, to_id: Callable[[Any], str]) -> None:
     """Let objects of exactly `type` become references among arguments; `to_id` gives the id of such an object."""
     _referenced[type] = to_id
-
-
-def make_home() -> ModuleType:
-    """Give this process a new, empty ``__main__``, where loads with ``home=True`` put the notebook's names."""
-    global _home
-    _functions.clear()  # what earlier tasks changed in a function or class is not there for the next
-    cp._DYNAMIC_CLASS_TRACKER_BY_ID.clear()
-    _home = ModuleType("__main__")
-    _home.__dict__["__builtins__"] = builtins
-    sys.modules["__main__"] = _home
-    return _home
-
-
-def has_home() -> bool:
-    """Whether ``__main__`` was made by `make_home` and is still there."""
-    return _home is not None and sys.modules.get("__main__") is _home
 
 
 class Pickler(cp.Pickler):  # type: ignore[misc]
@@ -78,7 +49,7 @@ class Pickler(cp.Pickler):  # type: ignore[misc]
         self, file: Any, buffer_callback: Callable[[Any], Any] | None = None, *, references: bool = False
     ) -> None:
         super().__init__(file, PROTOCOL, buffer_callback)
-        self._main = sys.modules["__main__"].__dict__
+        self._main = home_names()
         # cloudpickle asks this table for the globals that a function will have when it is loaded.
         self.globals_ref = {id(self._main): _NOTEBOOK}
         self._types = _referenced if references else {}
@@ -149,7 +120,7 @@ def _id_of(function: Any) -> str:
     id = _ids.get(function)
     if id is None:
         id = _ids.setdefault(function, secrets.token_hex(16))
-        _functions[id] = function
+        functions_here()[id] = function
     return id
 
 
@@ -183,7 +154,7 @@ _NOTEBOOK: Any = _Notebook()
 
 
 def _notebook_globals() -> dict[str, Any]:
-    return sys.modules["__main__"].__dict__ if loading.home or loading.guest else {"__name__": "__main__"}
+    return home_names() if loading.home or loading.guest else {"__name__": "__main__"}
 
 
 def _set_function(function: FunctionType, state: tuple[Any, dict[str, Any]]) -> None:
@@ -208,11 +179,24 @@ def _new(cls: type, *args: Any) -> Any:
 
 
 def _make_class(make: Callable[..., type], args: tuple[Any, ...]) -> type:
+    if loading.own is not None:
+        return _make_class_of_thread(loading.own, make, args)
     known = cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-2])
     made = make(*args)
     if made is not known:
         _fresh.add(made)
     return made
+
+
+def _make_class_of_thread(own: Names, make: Callable[..., type], args: tuple[Any, ...]) -> type:
+    """A class of this thread alone: filled again for another task, its methods would change under this one."""
+    id = args[-2]
+    known: type | None = own.classes.get(id)
+    if known is None:
+        known = own.classes[id] = make(*args[:-2], None, args[-1])
+        cp._DYNAMIC_CLASS_TRACKER_BY_CLASS[known] = id  # back in the notebook it is the notebook's
+        _fresh.add(known)
+    return known
 
 
 def _make_function(id: str, args: tuple[Any, ...]) -> Any:
@@ -225,7 +209,7 @@ def _make_cached(id: str, args: tuple[Any, ...], maxsize: int | None, typed: boo
 
 
 def _find_function(id: str, args: tuple[Any, ...]) -> Any:
-    known = _functions.get(id)
+    known = functions_here().get(id)
     if known is None:
         return None
     plain: Any = known.__wrapped__ if isinstance(known, functools._lru_cache_wrapper) else known
@@ -235,7 +219,7 @@ def _find_function(id: str, args: tuple[Any, ...]) -> Any:
 
 def _new_function(id: str, made: Any) -> Any:
     _ids[made] = id
-    _functions[id] = made
+    functions_here()[id] = made
     _fresh.add(made)
     return made
 
@@ -263,4 +247,4 @@ def _fill(obj: Any, filling: tuple[Any, str], fill: Callable[[Any, Any], object]
         fill(obj, state)
         _fresh.discard(obj)
     if name and loading.home:
-        sys.modules["__main__"].__dict__[name] = obj
+        home_names()[name] = obj

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from nbtasks.bars import BARS
+from nbtasks.bars import bars_here
 
 _BYTES = frozenset({"DownloadColumn", "FileSizeColumn", "TotalFileSizeColumn", "TransferSpeedColumn"})
 _ROWS = "_nbtasks_rows"
@@ -75,7 +75,7 @@ def _fields(fields: Mapping[str, Any]) -> str:
 def _is_ours(console: Any) -> bool:
     """Whether a console writes to where the task prints, and somebody takes the bars."""
     ours = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-    return BARS.emit is not None and console.file in ours and not console.record
+    return bars_here().emit is not None and console.file in ours and not console.record
 
 
 def _sync(progress: Any) -> None:
@@ -83,12 +83,12 @@ def _sync(progress: Any) -> None:
     rows: dict[Any, RichRow] = progress.__dict__.setdefault(_ROWS, {})
     tasks = {task.id: task for task in progress.tasks if task.visible}
     for id in [id for id in rows if id not in tasks]:
-        BARS.drop(rows.pop(id))
+        bars_here().drop(rows.pop(id))
     for id, task in tasks.items():
         if id not in rows:
             rows[id] = row = RichRow(progress, task)
-            BARS.add(row)
-    BARS.changed()
+            bars_here().add(row)
+    bars_here().changed()
 
 
 # What takes the place of a method is called with the method itself behind `self`.
@@ -111,13 +111,13 @@ def _stop(self: Any, plain: Any) -> None:
     for row in rows.values():
         row.close()
         if self.live.transient:
-            BARS.drop(row)
-    BARS.changed()
+            bars_here().drop(row)
+    bars_here().changed()
 
 
 def _refresh(self: Any, plain: Any) -> None:
     if _ROWS in self.__dict__:
-        BARS.changed()
+        bars_here().changed()
     else:
         plain(self)
 
@@ -134,13 +134,13 @@ def _update(self: Any, plain: Any, *args: Any, **kwargs: Any) -> None:
     if _ROWS in self.__dict__:
         if kwargs.get("visible") is not None:
             _sync(self)
-        BARS.changed()
+        bars_here().changed()
 
 
 def _advance(self: Any, plain: Any, *args: Any, **kwargs: Any) -> None:
     plain(self, *args, **kwargs)
-    if _ROWS in self.__dict__ and not BARS.waiting:
-        BARS.changed()
+    if _ROWS in self.__dict__ and not bars_here().waiting:
+        bars_here().changed()
 
 
 def _remove_task(self: Any, plain: Any, *args: Any, **kwargs: Any) -> None:

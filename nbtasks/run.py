@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from nbtasks import context as contexts
@@ -23,16 +22,25 @@ from nbtasks.outcome import Failure, Outcome
 from nbtasks.previews import preview
 from nbtasks.queue import records
 from nbtasks.queue.tickets import Ticket
-from nbtasks.spec import Spec
+from nbtasks.running import Emit, Running, current, here, in_user_code, try_interrupt
 from nbtasks.status import Status
+
+__all__ = [
+    "Emit",
+    "Ended",
+    "Enter",
+    "Running",
+    "Values",
+    "current",
+    "execute",
+    "in_user_code",
+    "try_interrupt",
+    "type_name",
+]
 
 T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _HERE = os.path.dirname(__file__) + os.sep
-
-# Takes a kind ("start", "display", "progress", "full", "ended" …) and its data; False says "stop". After "full" (no room
-# for what is to be kept) it answers when another try makes sense.
-Emit = Callable[[str, dict[str, Any]], bool]
 
 
 class Values(Protocol):
@@ -58,91 +66,49 @@ class Ended(NamedTuple):
     parts: list[Part]
 
 
-@dataclass(frozen=True)
-class Running:
-    """The task that runs in this process: what ``nbtasks.current_task()`` gives."""
-
-    spec: Spec
-    ticket: Ticket
-    emit: Emit
-
-    @property
-    def id(self) -> str:
-        """The full id."""
-        return self.spec.id
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return self.spec.name
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first attempt."""
-        return self.ticket.attempt
-
-
-_current: Running | None = None
-_in_user_code = False
-
-
-def current() -> Running | None:
-    """The task that this process runs just now, or None outside of one."""
-    return _current
-
-
-def in_user_code() -> bool:
-    """True while the user's code runs and was not interrupted yet: the only time at which an interrupt may be raised."""
-    return _in_user_code
-
-
-def try_interrupt() -> bool:
-    """For the handler that is about to raise KeyboardInterrupt: True once while the user's code runs.
-
-    Only once, so that none can come later, while what the code still returned is being kept.
-    """
-    global _in_user_code
-    allowed, _in_user_code = _in_user_code, False
-    return allowed
-
-
 def _run_user_code(code: Callable[[], T], emit: Emit) -> tuple[T | None, BaseException | None]:
     """What the code returned and what it raised."""
-    global _in_user_code
+    place = here()
     value: T | None = None
     error: BaseException | None = None
     try:
         try:
             # The flag first, then the look for a stop: a stop that came before the flag is seen here, one that
             # comes after it is raised by the signal's handler.
-            _in_user_code = True
+            place.begin()
             if emit("start", {}):
                 value = code()
-            elif try_interrupt():
+            elif place.try_interrupt():
                 error = KeyboardInterrupt()
-            _in_user_code = False
+            place.end()
         except BaseException as raised:  # SystemExit and KeyboardInterrupt too: they end the task, not the slot
-            _in_user_code = False
+            place.end()
             error = raised
     except KeyboardInterrupt as late:  # it hit just behind the user's code: there is no second one
+        place.end()
         error = error or late
     return value, error if value is None else None  # what was returned is kept
 
 
-def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
+Enter = Callable[[contexts.Context, Callable[[str], bytes]], contexts.Entered]
+
+
+def execute(
+    call: Frame, ticket: Ticket, values: Values, emit: Emit, enter: Enter = contexts.enter
+) -> Ended:  # fmt: skip
     """Run a call to its end and give its outcome; never raises for what the user's code does.
 
     A stop that was asked for (`emit` answers False to "ended") makes the outcome cancelled, with the value when
-    the code returned one all the same.
+    the code returned one all the same. `enter` puts on the context of the task.
     """
-    global _current
+    place = here()
     spec = records.decode_spec(call.body)
-    outer, _current = _current, Running(spec, ticket, emit)  # in place, a task may submit another
+    outer, place.current = place.current, Running(spec, ticket, emit)  # in place, a task may submit another
     started = time.time()
     leave: contexts.Entered | None = None
     try:
         if spec.context:
-            leave = contexts.enter(contexts.decode(values.blob(spec.context)), values.blob)
+            leave = enter(contexts.decode(values.blob(spec.context)), values.blob)
             for note in leave.notes:  # a working directory that is gone, say
                 print(f"nbtasks: {note}", file=sys.stderr)
         runner = _RUNNERS.get(spec.kind, _run_function)
@@ -153,7 +119,7 @@ def execute(call: Frame, ticket: Ticket, values: Values, emit: Emit) -> Ended:
     finally:
         if leave is not None:
             leave()
-        _current = outer
+        place.current = outer
     outcome = Outcome(
         id=spec.id, delivery=ticket.delivery, status=status, started=started, ended=time.time(),
         attempt=ticket.attempt, pid=os.getpid(), **facts,
@@ -173,7 +139,8 @@ def _run_function(call: Frame, values: Values, emit: Emit) -> _Ran:
         return _failed(error, stopped, call.parts.get(listings.LINES))
     status = Status.CANCELLED if stopped else Status.SUCCEEDED
     # A map gives back the ids of the tasks of its items: their values stay where they are.
-    name = "items" if _current is not None and _current.spec.kind == "map" else "value"
+    running = current()
+    name = "items" if running is not None and running.spec.kind == "map" else "value"
     part = _with_room(lambda: payload.dump(name, value, where="the value that the task returned"), emit)
     if part is None:
         return Status.CANCELLED, [], {}
@@ -220,11 +187,12 @@ def _run_cell(call: Frame, values: Values, emit: Emit) -> _Ran:
 def _run_notebook(call: Frame, values: Values, emit: Emit) -> _Ran:
     from nbtasks import notebook_runs  # brings jupyter_client, which functions do not need
 
-    assert _current is not None
+    running = current()
+    assert running is not None
     sent = payload.load(call.parts["notebook"])
     given = payload.load(call.parts["arguments"], values.value)
-    earlier = values.earlier(_current.ticket) if sent.resume else None
-    notebook = notebook_runs.Run(sent, given, _current.ticket, (earlier or call).parts, _current.spec.due)
+    earlier = values.earlier(running.ticket) if sent.resume else None
+    notebook = notebook_runs.Run(sent, given, running.ticket, (earlier or call).parts, running.spec.due)
     ran, error = _run_user_code(notebook.run, emit)
     stopped = not emit("ended", {})
     if ran is None:  # stopped before it began, or it could not begin

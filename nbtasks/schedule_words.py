@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import NamedTuple
 
-from nbtasks import config, zones
+from nbtasks import config, services, zones
 from nbtasks.queue import layout, lookup, members, schedules
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Member
@@ -17,7 +17,6 @@ from nbtasks.status import Status
 GOOD, BAD, NONE, LIVE, GONE = "✓", "✕", "–", "…", "·"
 _MARKS = {Status.SUCCEEDED: GOOD, Status.FAILED: BAD, Status.CANCELLED: NONE}
 ROW = 20  # moments in the row of marks
-_KEEP = "let cron or systemd keep `nbtasks worker` running"
 
 
 class Moment(NamedTuple):
@@ -84,20 +83,25 @@ def life(queue: Queue, entry: Entry) -> str:
     there = list(members.list_workers(queue))
     serving = [worker for worker in there if serves(worker, entry)]
     lane = "" if entry.lane == "default" else f" -l {entry.lane}"
+    service = services.life_words(queue.root, entry.lane) if entry.env == config.env_tag() else ""
     if not serving and entry.env != config.env_tag():
         return f"It runs while a worker of its environment {entry.env} lives, and none does: start one there, `nbtasks worker{lane}`."
+    if not serving and service:
+        return f"It runs while a worker lives, and none does now; {service}. `nbtasks service status` tells more."
     if not serving and not config.settings().autostart:
         return f"It runs while a worker lives, and none does: start one with `nbtasks worker{lane}`."
     if serving and not any(worker.periodic for worker in there):
         return "Its runs are made by no one: the workers that live were started with --no-periodic. Start another: `nbtasks worker`."
+    if service:
+        return f"It runs while a worker lives; {service}."
     by_hand = [worker for worker in serving if not worker.auto]
     if by_hand:
         worker = by_hand[0]
         return (
             f"It runs while a worker lives; {worker.name} (pid {worker.process.pid}) was started by hand, and survives a "
-            f"reboot only if cron or systemd starts it again."
+            f"reboot only if something starts it again: `nbtasks service install`."
         )
-    return f"It runs while a worker lives; the one that starts by itself does not survive a reboot: {_KEEP}."
+    return "It runs while a worker lives; the one that starts by itself does not survive a reboot: `nbtasks service install`."
 
 
 def serves(worker: Member, entry: Entry) -> bool:

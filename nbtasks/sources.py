@@ -21,7 +21,7 @@ from typing import Any
 from nbtasks.blobs import Blobs
 from nbtasks.serving import Finder, FrozenLoader, Read, Source
 
-__all__ = ["Source", "forget", "freeze", "is_installed", "look", "saved_after_import", "serve"]
+__all__ = ["Source", "fits", "forget", "freeze", "is_installed", "look", "saved_after_import", "serve", "serve_too"]
 
 _SETTLED = 100_000_000  # ns: a file changed less than this before it was read may change again at the same time stamp
 _NOT_MODULES = frozenset({"__main__", "__mp_main__"})
@@ -168,6 +168,21 @@ def serve(sources: Mapping[str, Source], read: Read) -> None:
     for name in [name for name in sys.modules if name in names or _has_parent(name, names)]:
         _drop(name)
     _project.refresh()
+
+
+def fits(sources: Mapping[str, Source]) -> bool:
+    """Whether `sources` may be served beside those that are, with all loaded modules staying as they are."""
+    served = _finder.table
+    if any(served.get(name, source) != source for name, source in sources.items()):
+        return False
+    _project.refresh()
+    together = {**served, **sources}
+    return all(_is_current(name, known, together) for name, known in _project.modules.items())
+
+
+def serve_too(sources: Mapping[str, Source]) -> None:
+    """Serve `sources`, which fit, beside those that are served."""
+    _finder.table = {**_finder.table, **sources}
 
 
 def _is_current(name: str, known: _Module, sources: Mapping[str, Source]) -> bool:

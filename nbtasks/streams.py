@@ -16,10 +16,10 @@ from typing import Any
 
 
 class OutFile(io.FileIO):
-    """Descriptor 1 for Python: tells how much was written. The descriptor stays open when this is closed."""
+    """A descriptor for Python, 1 in a process: tells how much was written. It stays open when this is closed."""
 
-    def __init__(self, streams: Streams) -> None:
-        super().__init__(1, "w", closefd=False)
+    def __init__(self, streams: Streams, fd: int = 1) -> None:
+        super().__init__(fd, "w", closefd=False)
         self._streams = streams
 
     def write(self, data: Any, /) -> int:
@@ -31,10 +31,10 @@ class OutFile(io.FileIO):
 
 
 class ErrFile(io.FileIO):
-    """Descriptor 2 for Python: tells where in the log the text went."""
+    """A descriptor for Python, 2 in a process: tells where in the log the text went."""
 
-    def __init__(self, streams: Streams) -> None:
-        super().__init__(2, "w", closefd=False)
+    def __init__(self, streams: Streams, fd: int = 2) -> None:
+        super().__init__(fd, "w", closefd=False)
         self._streams = streams
 
     def write(self, data: Any, /) -> int:
@@ -43,7 +43,9 @@ class ErrFile(io.FileIO):
         with self._streams.lock:
             count = super().write(data) or 0
             try:
-                end = os.lseek(2, 0, os.SEEK_CUR)  # appending leaves the position behind what was just written
+                end = os.lseek(
+                    self.fileno(), 0, os.SEEK_CUR
+                )  # appending leaves the position behind what was just written
             except OSError:  # a descriptor that the user's code has pointed at a pipe
                 return count
         self._streams.noted(end - count, end)
@@ -53,14 +55,17 @@ class ErrFile(io.FileIO):
 class Streams:
     """The two text streams, put in place by `install`."""
 
-    def __init__(self, wrote: Callable[[int], None], noted: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, wrote: Callable[[int], None], noted: Callable[[int, int], None], out: int = 1, err: int = 2
+    ) -> None:  # fmt: skip
+        """`out` and `err` are the descriptors to write to."""
         self.wrote = wrote  # called with the number of bytes
         self.noted = noted  # called with the range of stderr in the log
         self.lock = threading.RLock()  # a write and the look where it went are one step
-        out = io.BufferedWriter(OutFile(self))
-        self.out = io.TextIOWrapper(out, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        buffer = io.BufferedWriter(OutFile(self, out))
+        self.out = io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         # FileIO in the place of a buffer, as `python -u` has it: nothing is held back.
-        file: Any = ErrFile(self)
+        file: Any = ErrFile(self, err)
         self.err = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", write_through=True)
 
     def install(self) -> None:

@@ -174,11 +174,19 @@ def put_call(call: Call, name: str, fields: Fields, frozen: str = "", claim: Cla
     return new_task(at.queue, spec)
 
 
+_ONLY_PYTHON = (
+    "engine threads: a time limit stops Python code only; what waits in C ends with its process, once no other task is in it. "
+    "Where that matters: nbtasks worker -e processes"
+)
+
+
 def make_spec(at: Here, call: Call, name: str, fields: Fields, frozen: str = "") -> Spec:
     """The spec of a packed call, with a new id. Raises OptionError when it hangs on a task of another queue."""
     queue = at.queue
     if "after" in fields:
         _check_parents(queue, fields["after"], lambda id: "after")
+    if at.settings.engine == "threads" and "timeout" in fields:
+        warnings.warn(_ONLY_PYTHON, stacklevel=2)
     return Spec(
         id=queue.new_id(), env=at.env, bell=at.bell, parents=call.references, summary=call.summary,
         context=frozen or context.capture(queue.blobs), group=group_here(),

@@ -13,7 +13,7 @@ import weakref
 from types import ModuleType
 from typing import Any
 
-from nbtasks.bars import BARS
+from nbtasks.bars import bars_here
 from nbtasks.imports import when_imported
 
 _installed = False
@@ -50,8 +50,8 @@ class TqdmRow:
         self.row()
         self.closed = True
         if not keep:
-            BARS.drop(self)
-        BARS.changed()
+            bars_here().drop(self)
+        bars_here().changed()
 
     def _read(self, bar: Any) -> dict[str, Any]:
         elapsed = time.monotonic() - self._started
@@ -77,15 +77,20 @@ def _find_row(bar: Any) -> TqdmRow | None:
     """The row of a bar that we draw; None when tqdm shall draw it."""
     row: TqdmRow | None = bar.__dict__.get("_nbtasks_row")
     if row is not None:
-        return row if BARS.emit is not None else None
-    if BARS.emit is None or getattr(bar, "fp", None) not in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__):
+        return row if bars_here().emit is not None else None
+    if bars_here().emit is None or getattr(bar, "fp", None) not in (
+        sys.stderr,
+        sys.stdout,
+        sys.__stderr__,
+        sys.__stdout__,
+    ):
         return None
     row = bar._nbtasks_row = TqdmRow(bar)
     if bar.dynamic_miniters:
         # Guessed from the speed so far, it would leave the bar behind when a quick loop turns slow;
         # tqdm mends that by a thread, which a task that forks shall not have.
         bar.dynamic_miniters, bar.miniters = False, 1
-    BARS.add(row)
+    bars_here().add(row)
     return row
 
 
@@ -97,7 +102,7 @@ def _adapt(module: ModuleType) -> None:
     def display(self: Any, msg: str | None = None, pos: int | None = None) -> Any:
         if _find_row(self) is None:
             return draw(self, msg, pos)
-        BARS.changed()
+        bars_here().changed()
         return True
 
     def clear_line(self: Any, nolock: bool = False) -> None:
@@ -110,7 +115,7 @@ def _adapt(module: ModuleType) -> None:
 
     def close_bar(self: Any) -> None:
         row = self.__dict__.get("_nbtasks_row")
-        if row is None or row.closed or BARS.emit is None:
+        if row is None or row.closed or bars_here().emit is None:
             close(self)
             return
         self.disable = True

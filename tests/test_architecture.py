@@ -20,7 +20,7 @@ FLOORS = {
     "words": "errors status spec needs recurrence outcome queue.layout queue.tickets engines.urls",
     "bytes and the outside": """
         config_values config zones durable_calls durable durable_faults durable_model keys spool blobs headers frames
-        pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices logs
+        homes pickling culprits digests payload listings imports serving sources context cache_code cache_buffers cache_modules cache_finding cache_look cache_keys host process_table processes notices services logs
     """,
     "the directory": """
         queue.leases queue.doorbells queue.store queue.members queue.lookup queue.holders queue.rates queue.shortage queue.reasons queue.records queue.cache queue.catalogue queue.groups
@@ -28,9 +28,9 @@ FLOORS = {
         queue.recurring
     """,
     "running one task here": """
-        hooks previews bars tqdm_bars rich_bars keyboard streams outputs capture tracebacks cell_locals cell_scopes
+        hooks previews bars tqdm_bars rich_bars keyboard streams outputs capture capture_threads tracebacks cell_locals cell_scopes
         cell_names cell_logging cell_looks cell_shell cell_results cells
-        notebook_files notebook_copies notebook_parameters notebook_keys notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs run
+        notebook_files notebook_copies notebook_parameters notebook_keys notebook_lending notebook_exchange notebook_given notebook_resume notebook_ends notebook_client notebook_kernels notebook_runs running run
     """,
     "where": "engines.base engines.inline engines.local",
     "somewhere else": """
@@ -40,7 +40,7 @@ FLOORS = {
         engines.flights engines.loading engines.landing engines.errands engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """
-        worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.flusher worker.standing worker.bridging worker.agenda worker.backlog worker.supervisor
+        worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.rooms worker.interrupting worker.thread_slot worker.threads worker.thread_crew worker.flusher worker.standing worker.bridging worker.agenda worker.backlog worker.supervisor
     """,
     "what people hold": "ends watching facts cached cycles handle timing wishes options submitting tasklist caching spreading schedule_words scheduling notebook_cached notebooks decorate api executor graph locking",
     "doors": """
@@ -56,7 +56,7 @@ FLOORS = {
         jupyter.pending jupyter.here jupyter.transforming jupyter.completing jupyter.sending jupyter.remembered jupyter.verbs
         jupyter.magics jupyter.extension
         jupyter.saved jupyter.enable
-        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli_key cli __main__
+        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_service cli_run cli_schedule cli_notebooks cli_key cli __main__
     """,
 }
 ORDER = [f"nbtasks.{name}" for floor in FLOORS.values() for name in floor.split()]
@@ -89,9 +89,11 @@ ENVIRONMENT: dict[str, str] = {
     "nbtasks.worker.autostart": "hands the environment, without the mark of a slot, to the worker that it starts",
     "nbtasks.worker.slot": "keeps what was there before a task, for the worker that it may have to start",
     "nbtasks.worker.warm": "sets the number of threads that numpy and its kin read",
+    "nbtasks.worker.threads": "the environment before a task changes it, for a worker that it starts",
+    "nbtasks.services": "takes settings and paths along into the worker that the system starts",
 }
 # Strings that look like names of ours on disk and are none.
-NOT_OURS = {"/memory.events": "of a control group", "rich.progress": "a module"}
+NOT_OURS = {"/memory.events": "of a control group", "rich.progress": "a module", "/worker.log": "of a service"}
 # Longer than the house allows, and why: files by module, functions by module:qualified.name.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}

@@ -150,7 +150,7 @@ def test_what_starts_by_itself_does_not_survive_a_reboot(queue: Queue, monkeypat
     monkeypatch.setenv("NBTASKS_AUTOSTART", "1")
     config.reset()
     shown = made._repr_mimebundle_()["text/plain"]
-    assert "does not survive a reboot: let cron or systemd keep `nbtasks worker` running" in shown
+    assert "does not survive a reboot: `nbtasks service install`" in shown
 
 
 def test_registering_again_replaces_by_name_and_puts_nothing_off(queue: Queue, capsys: Capture) -> None:

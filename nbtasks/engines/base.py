@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import resource
 import shutil
@@ -12,7 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nbtasks import payload, processes, run
+from nbtasks import context as contexts
+from nbtasks import host, payload, processes, run
 from nbtasks.errors import FrameError, PayloadError, UpstreamFailed
 from nbtasks.frames import Frame, Part
 from nbtasks.outcome import Failure, Outcome
@@ -45,6 +47,9 @@ class Sink(Protocol):
     def end(self) -> dict[str, Any] | None:
         """The delivery is over; the last progress, if there was any."""
         ...
+
+
+FindStop = Callable[[Ticket], Stop | None]
 
 
 class NoSink:
@@ -117,13 +122,15 @@ class QueueValues:
 class Delivery:
     """Runs claimed tickets of one slot, one after the other."""
 
+    clock = staticmethod(time.process_time)  # seconds of processor time that the task's code has used
+
     def __init__(
-        self, queue: Queue, slot: str, sink: Sink, find_stop: Callable[[Ticket], Stop | None],
-        say: Callable[[str], None] = lambda line: None,
-    ) -> None:  # fmt: skip
+        self, queue: Queue, slot: str, sink: Sink, find_stop: FindStop, say: Callable[[str], None] = lambda line: None
+    ) -> None:
         self.queue, self.slot, self.sink, self.find_stop, self.say = queue, slot, sink, find_stop, say
         self.values = QueueValues(queue)
         self.stopped: Stop | None = None
+        self.enter: run.Enter = contexts.enter
         self.is_worn = False  # a task has spoiled the sink: no other should run here
         self._said_full = -_SAY_FULL
         self._is_full = False
@@ -162,14 +169,15 @@ class Delivery:
                 return self._not_run(ticket, Status.FAILED, why, kind="lost")
         if not ready:
             return self._not_run(ticket, Status.CANCELLED, "cancelled before it started: the disk is full")
-        cpu = time.process_time()
-        ended = run.execute(call, ticket, self.values, lambda kind, data: self._emit(spec, ticket, kind, data))
+        cpu = self.clock()
+        emit = functools.partial(self._emit, spec, ticket)
+        ended = run.execute(call, ticket, self.values, emit, self.enter)
         progress = None
         try:
             progress = self.sink.end()
         except OSError:  # its code closed our descriptors: a log cut short must not cost the outcome
             self.is_worn = True
-        return Ended(self._complete(ended.outcome, ticket, progress, time.process_time() - cpu), ended.parts)
+        return Ended(self._complete(ended.outcome, ticket, progress, self.clock() - cpu), ended.parts)
 
     def _not_run(self, ticket: Ticket, status: Status, reason: str, kind: str = "") -> Ended:
         now = time.time()
@@ -194,9 +202,7 @@ class Delivery:
             return self._wait_for_room(spec, ticket, 0)
         return self.sink.emit(kind, data)
 
-    def _complete(
-        self, outcome: Outcome, ticket: Ticket, progress: dict[str, Any] | None, cpu: float
-    ) -> Outcome:  # fmt: skip
+    def _complete(self, outcome: Outcome, ticket: Ticket, progress: dict[str, Any] | None, cpu: float) -> Outcome:
         facts: dict[str, Any] = {"slot": self.slot, "host": processes.host_name(), "progress": progress}
         facts["cpu"], facts["peak_memory"] = self._usage(ticket, outcome.seconds, cpu)
         facts |= facts_of_stop(outcome, self.stopped)
@@ -222,7 +228,7 @@ class Delivery:
                 done = self.queue.finish(spec, ticket, self.slot, outcome, parts)
                 break
             except OSError as error:
-                if error.errno == errno.EMFILE and _raise_limit():  # its code has left very many files open
+                if error.errno == errno.EMFILE and host.raise_file_limit():  # its code has left very many files open
                     continue
                 if error.errno not in run.FULL:
                     raise
@@ -293,12 +299,3 @@ class Delivery:
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _raise_limit() -> bool:
-    """Allow this process as many open files as it may have at all; False when it has them already."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return False
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return True

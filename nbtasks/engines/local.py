@@ -19,6 +19,8 @@ from nbtasks import processes
 ORPHANED = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else None  # sent to a slot whose supervisor died
 # Tells a slot to finish what it runs and leave. Not SIGTERM: user code may have given that a meaning of its own.
 DRAIN = signal.SIGRTMIN + 6 if hasattr(signal, "SIGRTMIN") else signal.SIGTERM
+# Tells a process of threads to look which of its tasks are to stop.
+LOOK = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGINT
 _PR_SET_PDEATHSIG = 1
 _MAX_FD = 65536
 

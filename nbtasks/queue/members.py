@@ -19,7 +19,7 @@ _BIRTH = 10.0  # seconds that a new member is given between making its folder an
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A worker ("w-…"), a slot of one ("s-…"), its bridge ("b-…") or a process that runs tasks in place ("i-…").
+    """A worker ("w-…"), a slot of one ("s-…", a thread "t-…"), its bridge ("b-…") or a process that runs tasks in place ("i-…").
 
     Names are new for every incarnation, so no claim of a dead one can be taken for a live one's.
     """
@@ -30,6 +30,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worker: str = ""  # of a slot: who supervises it
     lanes: tuple[str, ...] = ()
     env: str = ""
+    shares: str = ""  # of a thread: the name of the process that it shares with others
     slots: int = 0
     auto: bool = False
     periodic: bool = True  # it may make the tickets of schedules

@@ -98,7 +98,7 @@ def _room(record: Standing) -> str:
 
 def _trouble(record: Standing) -> str:
     slot = record.place.slot
-    return members.find_trouble(record.store, slot) if slot and slot.startswith("b-") else ""
+    return members.find_trouble(record.store, slot) if slot and slot[:2] in ("b-", "t-") else ""
 
 
 def _size(count: int) -> str:

@@ -27,7 +27,7 @@ def recover_slot(queue: Queue, me: str, slot: str, death: Death) -> int:
     """Settle every claim of a dead slot; how many there were. `me` is the claimer that writes outcomes."""
     member = members.find_member(queue, slot)
     # Before the task may run again, nothing of the old run is left.
-    processes.kill_tree(member.process if member else 0, mark=slot)
+    processes.kill_tree(member.process if member else 0, mark=(member and member.shares) or slot)
     queue.ring_token_waiters()  # what it held is free
     return _recover_all(queue, me, slot, death)
 

@@ -20,8 +20,20 @@ from nbtasks.worker.crew import Crew
 from nbtasks.worker.limits import Limits
 from nbtasks.worker.slot import Duty
 from nbtasks.worker.standing import Options
+from nbtasks.worker.thread_crew import ThreadCrew
 
 _SHORTEST, _LONGEST = 0.1, 30.0  # seconds until a bridge that died at birth is made again
+
+
+# What is said of an engine of this machine when a worker begins.
+LOCAL_WORDS = {
+    "threads": (
+        "threads: functions share one process, its folder and its memory; cells have a process each",
+        "threads: cancel and timeout stop Python code; code that waits in C ends with its process, when it is alone there",
+        "threads: what C code and child processes print stands in this log; a crash takes all tasks of the process along",
+    ),
+    "inline": ("inline: one task at a time, in one process; a cell has a process of its own",),
+}
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -38,7 +50,7 @@ def choose(urls: Sequence[EngineUrl]) -> tuple[EngineUrl, tuple[str, ...]]:
     They are asked in a process of their own: the supervisor loads no engine's library.
     """
     if urls[0].is_local:
-        return urls[0], ()
+        return urls[0], LOCAL_WORDS.get(urls[0].kind, ())
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -119,6 +131,10 @@ class BridgeCrew:
 
     def names(self) -> list[str]:
         """No slots: nobody here signals what runs elsewhere."""
+        return []
+
+    def measured(self) -> list[str]:
+        """What runs elsewhere is not measured."""
         return []
 
     def fds(self) -> list[int]:
@@ -203,8 +219,10 @@ class BridgeCrew:
 
 def hire(queue: Queue, options: Options, duty: Duty, limits: Limits, say: Callable[[str], None]) -> Crew | BridgeCrew:
     """The crew of a worker with these options."""
+    if options.engine.kind == "threads":
+        return ThreadCrew(queue, options.slots, duty, limits, say)
     if options.engine.is_local:
-        return Crew(queue, options.slots, duty, limits, say)
+        return Crew(queue, 1 if options.engine.kind == "inline" else options.slots, duty, limits, say)
     return BridgeCrew(queue, options.engine, options.capacity, duty, say)
 
 

@@ -51,6 +51,10 @@ class Crew:
         """All slots that this worker looks after."""
         return [hand.name for hand in self.own.values()] + list(self.adopted)
 
+    def measured(self) -> list[str]:
+        """Those that have a process of their own, so that it can be told what their tasks take."""
+        return self.names()
+
     def fds(self) -> list[int]:
         """Descriptors that become readable when a slot dies."""
         hands = itertools.chain(self.own.values(), self.adopted.values())

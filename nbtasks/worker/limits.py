@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from nbtasks import processes
+from nbtasks.engines import local
 from nbtasks.errors import NbtasksError
 from nbtasks.processes import Identity
 from nbtasks.queue import lookup, members, records
@@ -22,6 +23,11 @@ from nbtasks.spec import Spec, duration_words
 from nbtasks.worker.gauges import Gauges
 
 _TERM_TO_KILL = 1.0  # seconds
+
+
+def is_thread_of(slot: str, process: str) -> bool:
+    """Whether a slot is a thread of the process of that name."""
+    return slot.startswith(f"{process}-")
 
 
 @dataclass
@@ -35,6 +41,7 @@ class Ladder:
     kind: str  # "cancel" or "timeout"
     next: float = 0.0  # monotonic moment of the next step
     step: int = 0  # 0 interrupt, 1 terminate, 2 kill
+    shares: str = ""  # of a thread: its process, which others share
 
 
 @dataclass
@@ -45,6 +52,7 @@ class Limits:
     ladders: dict[Ticket, Ladder] = field(default_factory=dict)
     deadlines: dict[Ticket, tuple[float, str, Spec]] = field(default_factory=dict)
     _known: set[Ticket] = field(default_factory=set)
+    condemned: set[str] = field(default_factory=set)  # processes of threads of which one does not stop
     gauges: Gauges = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +106,7 @@ class Limits:
         if stop is not None:  # a cancel is on file already
             members.request_stop(self.queue, slot, stop)
         kind = "cancel" if stop is None else stop.kind
-        self.ladders[ticket] = Ladder(slot, member.process, ticket, grace, kind, 0.0, 1 if force else 0)
+        self.ladders[ticket] = Ladder(slot, member.process, ticket, grace, kind, 0.0, 1 if force else 0, member.shares)
 
     def climb(self) -> float | None:
         """Take every step that is due; seconds until the next one, or None."""
@@ -129,8 +137,11 @@ class Limits:
             return
         with contextlib.suppress(ProcessLookupError):
             if ladder.step == 0:
-                os.kill(ladder.process.pid, signal.SIGINT)
+                os.kill(ladder.process.pid, local.LOOK if ladder.shares else signal.SIGINT)
                 ladder.next = now + ladder.grace
+            elif ladder.shares:
+                self._end_thread(ladder)
+                ladder.next = now + _TERM_TO_KILL
             elif ladder.step == 1:
                 processes.end_tree(ladder.process, ladder.slot, term=True)
                 ladder.next = now + _TERM_TO_KILL
@@ -138,6 +149,30 @@ class Limits:
                 self._kill(ladder, path)
                 ladder.next = now + _TERM_TO_KILL
         ladder.step = min(2, ladder.step + 1)
+
+    def _end_thread(self, ladder: Ladder) -> None:
+        """A thread cannot be ended, only its process: it takes nothing more, and ends when only such are left in it."""
+        if ladder.step == 1:
+            self.condemned.add(ladder.shares)
+            os.kill(ladder.process.pid, local.LOOK)  # one that is ended by force at once was not interrupted yet
+            os.kill(ladder.process.pid, local.DRAIN)
+        if found := self._beside(ladder):
+            many = "another task" if len(found) == 1 else f"{len(found)} other tasks"
+            members.note_trouble(
+                self.queue, ladder.slot, f"does not stop; its process ends when {many} in it has ended"
+            )
+            return
+        os.kill(ladder.process.pid, signal.SIGSTOP)  # as in `_kill`
+        if self.running(ladder.slot) and not self._beside(ladder):
+            processes.end_tree(ladder.process, ladder.shares, term=False)
+        else:
+            os.kill(ladder.process.pid, signal.SIGCONT)
+
+    def _beside(self, ladder: Ladder) -> list[Ticket]:
+        """What runs in the same process and was not told to end long ago."""
+        names = [slot for slot in self.queue.disk.list(self.queue.layout.running) if is_thread_of(slot, ladder.shares)]
+        found = [ticket for name in names for ticket in self.running(name) if ticket != ladder.ticket]
+        return [ticket for ticket in found if ticket not in self.ladders or self.ladders[ticket].step < 2]
 
     def _kill(self, ladder: Ladder, path: str) -> None:
         # Held still, so that the kill cannot hit the next task of a slot that has just finished this one.

@@ -49,6 +49,7 @@ class Duty:
     burst: bool = False
     max_tasks: int | None = None
     threads: int = 1
+    needs: str = "cf"  # of which lines it claims: those of cells, of functions
 
 
 class Slot:
@@ -70,8 +71,8 @@ class Slot:
         self.bells = [self.queue.bell(f"{lane}@{duty.env}", duty.name) for lane in duty.lanes]
         self.capture = Capture(self.queue.layout.slot_folder(duty.name))
         self.delivery = Delivery(self.queue, duty.name, self.capture, self.find_stop, self.say)
-        self.cells = Claimer(self.queue, duty.name, self._lines("c"))
-        self.functions = Claimer(self.queue, duty.name, self._lines("f"))
+        self.cells = Claimer(self.queue, duty.name, self._lines("c") if "c" in duty.needs else [])
+        self.functions = Claimer(self.queue, duty.name, self._lines("f") if "f" in duty.needs else [])
         self.needy = Needy(self.queue, [f"{lane}@{duty.env}" for lane in duty.lanes])
         hooks.before_wait.append(self._lend)
         hooks.slot = duty.name
@@ -83,15 +84,15 @@ class Slot:
         return [f"{lane}@{self.duty.env}@{need}" for lane in self.duty.lanes]
 
     def _register(self) -> None:
+        members.register(self.queue, self._member())
+        self.queue.disk.make_folder(self.queue.layout.running_folder(self.duty.name))
+
+    def _member(self) -> Member:
         duty = self.duty
-        members.register(
-            self.queue,
-            Member(
-                name=duty.name, process=processes.identify(), started=time.time(), worker=duty.worker,
-                lanes=duty.lanes, env=duty.env,
-            ),
+        return Member(
+            name=duty.name, process=processes.identify(), started=time.time(), worker=duty.worker,
+            lanes=duty.lanes, env=duty.env,
         )  # fmt: skip
-        self.queue.disk.make_folder(self.queue.layout.running_folder(duty.name))
 
     def say(self, line: str) -> None:
         """One line into the worker's log."""

@@ -115,7 +115,7 @@ class Supervisor:
 
     def _pause(self) -> float | None:
         """Take the steps that are due, look at what runs; seconds until either is due again, or None."""
-        moments = [self.limits.climb(), self.limits.gauges.look(self.crew.names())]
+        moments = [self.limits.climb(), self.limits.gauges.look(self.crew.measured())]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _obey(self, hint: str) -> None:

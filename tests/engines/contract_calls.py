@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -38,10 +39,14 @@ def say_and_wait(gate: str) -> str:
     print("to stderr", file=sys.stderr)
     for _ in nbtasks.progress(range(4), desc="steps"):
         time.sleep(0.001)
-    os.write(1, b"from below\n")
     wait(gate)
     print("last line")
     return "done"
+
+
+def print_below() -> None:
+    """As a library in C prints, and as a child process does."""
+    os.write(1, b"from below\n")
 
 
 def wait(gate: str) -> None:
@@ -72,11 +77,12 @@ def sleep(path: str, seconds: float) -> None:
 
 def stubborn(path: str) -> None:
     """Do not let oneself be interrupted."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if threading.current_thread() is threading.main_thread():  # elsewhere nobody may say that
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     note(path, str(os.getpid()))
     while True:
         try:
-            time.sleep(60)
+            time.sleep(0.01)
         except KeyboardInterrupt:
             note(path, "interrupted")
 

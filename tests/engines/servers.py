@@ -137,6 +137,17 @@ class Processes(Place):
     is_foreign = False
 
 
+class Threads(Place):
+    """Threads of one process."""
+
+    name = "threads"
+    is_foreign = False
+    lacks: ClassVar[dict[str, str]] = {
+        "test_what_is_printed_below_python_is_in_the_log": "what C code or a child process prints is in the worker's log",
+        "test_a_crash_says_where_it_was": "it is in the worker's log",
+    }
+
+
 class OnRedis(Place):
     """What all engines on Redis share: a server of its own, on a Unix socket."""
 
@@ -186,7 +197,7 @@ class Rq(OnRedis):
             )
 
 
-PLACES: list[type[Place]] = [Processes, Rq]
+PLACES: list[type[Place]] = [Processes, Threads, Rq]
 
 
 def params(*, foreign: bool = False) -> list[object]:

@@ -90,15 +90,21 @@ def test_an_exception_keeps_its_type_and_its_traceback(desk: Desk) -> None:
 
 def test_output_and_progress_are_there_while_it_runs(desk: Desk, gate: str) -> None:
     task = nbtasks.submit(calls.say_and_wait, gate)
-    until(lambda: "from below" in task.log, what=f"the log: {task.log!r}")
+    until(lambda: "to stderr" in task.log, what=f"the log: {task.log!r}")
     assert task.status is Status.RUNNING
     assert "last line" not in task.log
     until(lambda: task.progress and task.progress["bars"][0]["n"] == 4)
     Path(gate).touch()
     assert task.result(WAIT) == "done"
-    assert task.log == "first line\nto stderr\nfrom below\nlast line\n"
+    assert task.log == "first line\nto stderr\nlast line\n"
     assert task.progress["bars"][0]["n"] == 4
     assert [event["kind"] for event in task.record.events()][:1] == ["stderr"]
+
+
+def test_what_is_printed_below_python_is_in_the_log(desk: Desk) -> None:
+    task = nbtasks.submit(calls.print_below)
+    task.result(WAIT)
+    assert task.log == "from below\n"
 
 
 def test_a_cell_runs_and_shows(desk: Desk) -> None:
@@ -152,7 +158,7 @@ def test_what_was_cancelled_before_it_began_never_runs(desk: Desk, notes: str, g
 
 
 def test_a_time_limit_ends_a_task(desk: Desk, notes: str) -> None:
-    task = nbtasks.using(timeout=0.3).submit(calls.sleep, notes, 60)
+    task = nbtasks.using(timeout=0.3, grace=0.3).submit(calls.sleep, notes, 60)
     with pytest.raises(TaskTimedOut, match=r"timed out after 0\.3 s"):
         task.result(WAIT)
     assert lines(notes) == ["ran"]
@@ -201,6 +207,11 @@ def test_a_crash_is_named(desk: Desk) -> None:
     task = nbtasks.submit(calls.crash)
     with pytest.raises(TaskLost, match=r"signal 11 \(SIGSEGV\)"):
         task.result(WAIT)
+
+
+def test_a_crash_says_where_it_was(desk: Desk) -> None:
+    task = nbtasks.submit(calls.crash)
+    until(task.done)
     assert "contract_calls.py" in task.log, "faulthandler says where"
 
 
