@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 
 # A slot puts in here what lends its place to others while its task waits for another task.
 before_wait: list[Callable[[], AbstractContextManager[object]]] = []
-# The slot that this process is, by name; "" for others.
-slot = ""
+# The slot that the calling thread is, by name; "" for others.
+slot_name: Callable[[], str] = str
 # The notebook puts in here what binds names; called on the main thread before a wait returns.
 binding_hooks: list[Callable[[], object]] = []
 
@@ -37,6 +37,16 @@ def lending() -> Generator[None]:
 
 # A process whose threads run tasks sets this: only between two steps of Python code can a thread be interrupted.
 longest_wait: float | None = None  # seconds
+
+
+@contextlib.contextmanager
+def making_way() -> Generator[None]:
+    """Around a wait for a lock: where tasks share a process, the one that holds it may need what this one has there."""
+    if longest_wait is None:
+        yield
+    else:
+        with lending():
+            yield
 
 
 def in_pieces(seconds: float | None) -> Iterator[float | None]:

@@ -49,7 +49,11 @@ class Lock:
             )
         lease = Lease(queue.layout.named_lock(self.name))
         if not lease.try_take():
-            self._wait(queue, lease)
+            try:
+                self._wait(queue, lease)
+            except BaseException:  # an interrupt may come when it is taken already
+                lease.release()
+                raise
         holders.write(lease.path, self._holder(queue))
         self._lease, self._queue, self._pid = lease, queue, os.getpid()
         _mine[key] = threading.get_ident()
@@ -72,7 +76,7 @@ class Lock:
 
     def _wait(self, queue: Queue, lease: Lease) -> None:
         until = None if self.timeout is None else time.monotonic() + self.timeout
-        with _bells(queue) as bells, _told(queue, self.name):
+        with hooks.making_way(), _bells(queue) as bells, _told(queue, self.name):
             while not lease.try_take():
                 left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
                 if left <= 0:
@@ -119,7 +123,7 @@ def _bells(queue: Queue) -> Iterator[list[Bell]]:
 @contextlib.contextmanager
 def _told(queue: Queue, name: str) -> Iterator[None]:
     """Let the card of the task, if this is one, say for whom it waits."""
-    slot = hooks.slot
+    slot = hooks.slot_name()
     if not slot:
         yield
         return

@@ -68,6 +68,11 @@ def new_name(letter: str, *parts: object) -> str:
     return "-".join([letter, *(str(part) for part in parts), chance])
 
 
+def process_of(slot: str) -> str:
+    """The name of the process that a slot is, or is a thread of."""
+    return slot.rpartition("-")[0] if slot[:1] == "t" else slot
+
+
 def register(store: Store, member: Member) -> None:
     """Write who the member is; before it claims anything."""
     store.disk.replace(store.layout.identity(member.name), msgspec.json.encode(member))  # never seen half

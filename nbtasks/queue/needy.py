@@ -35,8 +35,9 @@ class Waiting(NamedTuple):
 class Needy:
     """The lines of some LANE@ENV whose tasks need tokens, as one slot or supervisor sees them."""
 
-    def __init__(self, store: Waking, places: list[str]) -> None:
-        self.store = store
+    def __init__(self, store: Waking, places: list[str], kinds: str = "cf") -> None:
+        """`kinds`: those that want a process of their own ("c"), those that do not ("f"), or both."""
+        self.store, self.kinds = store, kinds
         self._prefixes = tuple(f"{place}@x" for place in places)
         self._lines: dict[str, Line] = {}
         self._needs: dict[str, Needs] = {}
@@ -45,7 +46,7 @@ class Needy:
     def find_ready(self) -> Waiting | None:
         """The best of those that may start now, or None."""
         self.waits = False
-        for head in self._heads():
+        for head in filter(self._is_ours, self._heads()):
             needs, wait = self._look(head)
             if wait == NOW:
                 return Waiting(head, needs, wait)
@@ -54,17 +55,21 @@ class Needy:
 
     def all(self) -> list[Waiting]:
         """The first of every line, the best first."""
-        return [Waiting(head, *self._look(head)) for head in self._heads()]
+        return [Waiting(head, *self._look(head)) for head in self._heads() if self._is_ours(head)]
 
     def try_claim(self, slot: str, *, fresh: bool) -> Taken | None:
         """Take the best that may start now, with its tokens, for a slot that is `fresh` or not. None: none is to be had."""
         for head in self._heads():
             needs = self._needs_of(head)
-            if needs is None or (needs.fresh and not fresh):
+            if needs is None or (needs.fresh and not fresh) or not self._is_ours(head):
                 continue
             if taken := tokens.try_take(self.store, needs, lambda line=head.line: self._claim(line, slot)):  # type: ignore[misc]
                 return taken
         return None
+
+    def _is_ours(self, head: Head) -> bool:
+        needs = self._needs_of(head)
+        return needs is None or ("c" if needs.fresh else "f") in self.kinds
 
     def is_fresh(self, head: Head) -> bool:
         """Whether what was found last wants a process of its own."""

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from nbtasks import config, processes
 from nbtasks.errors import NbtasksError, QueueUnsafe
 from nbtasks.needs import Needs
-from nbtasks.queue import holders, rates, shortage
+from nbtasks.queue import holders, members, rates, shortage
 from nbtasks.queue.holders import Holder
 from nbtasks.queue.layout import HostLayout
 from nbtasks.queue.leases import QuickLease
@@ -62,8 +62,8 @@ class Taken:
         me, now = processes.identify(), time.time()
         for what, lease in self._held:
             before = holders.read(lease.path)
-            if before is not None and before.slot[:1] == "s" and processes.is_alive(before.process) is False:
-                processes.kill_tree(before.process, mark=before.slot)
+            if before is not None and before.slot[:1] in ("s", "t") and processes.is_alive(before.process) is False:
+                processes.kill_tree(before.process, mark=members.process_of(before.slot))
             holder = Holder(
                 what=what, name=spec.name, since=now, process=me, queue=self.store.root, id=spec.id,
                 ticket=str(self.ticket), slot=slot,

@@ -93,7 +93,8 @@ class Backlog:
             return False
         lane, env, _ = one.head.line.name.split("@")
         folder = self.queue.layout.bells_of(self.queue.boot, f"{lane}@{env}")
-        return any(doorbells.ring(path, "work") for path in doorbells.bells_in(f"{folder}/idle", "s"))
+        idle = [path for letter in "st" for path in doorbells.bells_in(f"{folder}/idle", letter)]
+        return any(doorbells.ring(path, "work") for path in idle)
 
     def left(self) -> float | None:
         """Seconds until the next look, or None."""

@@ -49,7 +49,7 @@ class Duty:
     burst: bool = False
     max_tasks: int | None = None
     threads: int = 1
-    needs: str = "cf"  # of which lines it claims: those of cells, of functions
+    needs: str = "cf"  # what it claims: cells ("c"), functions ("f")
 
 
 class Slot:
@@ -73,9 +73,9 @@ class Slot:
         self.delivery = Delivery(self.queue, duty.name, self.capture, self.find_stop, self.say)
         self.cells = Claimer(self.queue, duty.name, self._lines("c") if "c" in duty.needs else [])
         self.functions = Claimer(self.queue, duty.name, self._lines("f") if "f" in duty.needs else [])
-        self.needy = Needy(self.queue, [f"{lane}@{duty.env}" for lane in duty.lanes])
+        self.needy = Needy(self.queue, [f"{lane}@{duty.env}" for lane in duty.lanes], duty.needs)
         hooks.before_wait.append(self._lend)
-        hooks.slot = duty.name
+        hooks.slot_name = lambda: duty.name
         keyboard.who = lambda: self.ticket.id.rpartition("-")[2] if self.ticket else ""
         self._catch_signals()
         self.warmth = Warmth([0, duty.log, self.parent or -1, *(bell.fd for bell in self.bells)])

@@ -12,7 +12,9 @@ from nbtasks import processes
 from nbtasks.engines import local
 from nbtasks.queue import lookup, members, recovery
 from nbtasks.queue.directory import Queue
+from nbtasks.queue.needy import Needy
 from nbtasks.queue.recovery import Death
+from nbtasks.queue.tokens import NOW
 from nbtasks.worker.crew import Crew, Hand
 from nbtasks.worker.limits import Limits, is_thread_of
 from nbtasks.worker.slot import Duty
@@ -31,6 +33,8 @@ class ThreadCrew(Crew):
         self.threads, self._hall_duty = size, duty
         self._halls: dict[str, mmap.mmap] = {}  # see `thread_slot.Host.inside`
         self._rest_until = 0.0
+        places = [f"{lane}@{duty.env}" for lane in duty.lanes]
+        self._needy = {kind: Needy(queue, places, kind) for kind in "cf"}
 
     def names(self) -> list[str]:
         """All slots: those for cells, and the threads."""
@@ -83,7 +87,8 @@ class ThreadCrew(Crew):
     def _count(self, need: str) -> int:
         lines = [f"{lane}@{self.duty.env}@{need}" for lane in self.duty.lanes]
         found = (ticket for line in lines for ticket in lookup.queued_tickets(self.queue, line))
-        return sum(1 for _ in itertools.islice(found, self.size))
+        ready = (one for one in self._needy[need].all() if one.wait == NOW)
+        return sum(1 for _ in itertools.islice(itertools.chain(found, ready), self.size))
 
     def staff(self, backlog: int) -> None:
         """Make what the backlog wants and there is room for."""

@@ -19,10 +19,12 @@ from nbtasks.engines.base import Delivery
 from nbtasks.engines.local import DRAIN, LOOK, ORPHANED
 from nbtasks.processes import Identity
 from nbtasks.queue import members
-from nbtasks.queue.claims import Claimer, Head
+from nbtasks.queue.claims import Claimer
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Member, Stop
+from nbtasks.queue.needy import Needy
 from nbtasks.queue.tickets import Ticket
+from nbtasks.queue.tokens import Taken
 from nbtasks.worker.interrupting import ThreadPlace
 from nbtasks.worker.rooms import Guest, Read, Room
 from nbtasks.worker.slot import Duty, Slot
@@ -94,7 +96,10 @@ class ThreadSlot(Slot):
         self.guest: Guest | None = None
         self._register()
         self.bells = [self.queue.bell(f"{lane}@{hall.duty.env}", name) for lane in hall.duty.lanes]
-        self.functions = Claimer(self.queue, name, self._lines("f"))
+        self.taken: Taken | None = None
+        self._look_at = 0.0
+        self.functions, self.cells = Claimer(self.queue, name, self._lines("f")), Claimer(self.queue, name, [])
+        self.needy = Needy(self.queue, [f"{lane}@{hall.duty.env}" for lane in hall.duty.lanes], "f")
 
     def _member(self) -> Member:
         return Member(
@@ -158,21 +163,15 @@ class ThreadSlot(Slot):
     def _must_leave(self) -> bool:
         return self.draining or self._orphaned() or self.hall.has_too_many()
 
-    def _cell_is_next(self) -> bool:
-        return False
-
-    def _try_claim(self) -> Ticket | None:
-        return self.functions.try_claim()
-
-    def _find_head(self) -> Head | None:
-        return self.functions.find_head()
-
     def _run(self, ticket: Ticket) -> bool:
         self.stop, self.poked = None, False
         self.ticket = ticket
         payload.make_home_of_thread()  # names of one notebook, and of one task, are not there for the others
-        self.delivery.deliver(ticket)
+        self.delivery.deliver(ticket, self.taken)
         self.ticket = self.stop = self.guest = None
+        if self.taken is not None:
+            self.taken.release(self.duty.worker)
+            self.taken = None
         self.done += 1
         self.hall.count()
         return not self.delivery.is_worn

@@ -21,8 +21,9 @@ from nbtasks.engines.local import DRAIN, LOOK, ORPHANED
 from nbtasks.queue.directory import Queue
 from nbtasks.worker.autostart import ensure_worker
 from nbtasks.worker.rooms import Room
-from nbtasks.worker.slot import LISTING, Duty, set_threads
+from nbtasks.worker.slot import LISTING, Duty
 from nbtasks.worker.thread_slot import ThreadSlot
+from nbtasks.worker.warm import set_threads
 
 _LOOK = 0.2  # seconds after which a task that waits for another one can be interrupted
 
@@ -47,6 +48,7 @@ class Hall:
         payload.make_home_of_thread()
         hooks.before_wait.append(self._waiting)
         hooks.longest_wait = _LOOK
+        hooks.slot_name = self._slot_name
         keyboard.who = _short_id
         self._catch_signals()
 
@@ -136,16 +138,21 @@ class Hall:
             return sum(not slot.draining for slot in self.slots) > self.size + self._lent and self._let_one_go()
 
     def _let_one_go(self) -> bool:
-        name = threading.current_thread().name
-        for slot in self.slots:
-            if slot.duty.name == name:
-                slot.draining = True
+        if (slot := self._slot()) is not None:
+            slot.draining = True
         return True
+
+    def _slot(self) -> ThreadSlot | None:
+        """The slot that the calling thread is."""
+        name = threading.current_thread().name
+        return next((slot for slot in list(self.slots) if slot.duty.name == name), None)
+
+    def _slot_name(self) -> str:
+        return slot.duty.name if (slot := self._slot()) is not None else ""
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
-        name = threading.current_thread().name
-        slot = next((slot for slot in list(self.slots) if slot.duty.name == name), None)
+        slot = self._slot()
         if slot is None or slot.guest is None:
             yield
         else:
