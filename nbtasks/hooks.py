@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 before_wait: list[Callable[[], AbstractContextManager[object]]] = []
 # The slot that the calling thread is, by name; "" for others.
 slot_name: Callable[[], str] = str
+# Around a wait for a lock: where tasks share a process, its holder may need what this one has there.
+making_way: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
 # The notebook puts in here what binds names; called on the main thread before a wait returns.
 binding_hooks: list[Callable[[], object]] = []
 
@@ -37,16 +39,6 @@ def lending() -> Generator[None]:
 
 # A process whose threads run tasks sets this: only between two steps of Python code can a thread be interrupted.
 longest_wait: float | None = None  # seconds
-
-
-@contextlib.contextmanager
-def making_way() -> Generator[None]:
-    """Around a wait for a lock: where tasks share a process, the one that holds it may need what this one has there."""
-    if longest_wait is None:
-        yield
-    else:
-        with lending():
-            yield
 
 
 def in_pieces(seconds: float | None) -> Iterator[float | None]:

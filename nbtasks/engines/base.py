@@ -132,8 +132,7 @@ class Delivery:
         self.stopped: Stop | None = None
         self.enter: run.Enter = contexts.enter
         self.is_worn = False  # a task has spoiled the sink: no other should run here
-        self._said_full = -_SAY_FULL
-        self._is_full = False
+        self._said_full, self._is_full = -_SAY_FULL, False
         self._taken: Taken | None = None
         self._children_cpu = 0.0
 

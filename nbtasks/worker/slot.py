@@ -59,11 +59,10 @@ class Slot:
         self.duty = duty
         self.queue = Queue.open(duty.root)
         self.environ = dict(os.environ)  # before a task changes it
-        self.draining = False
         self.ticket: Ticket | None = None
         self.stop: Stop | None = None
         self.poked = False  # an interrupt came since the claim: only then is a request to stop looked for
-        self.done = 0
+        self.draining, self.done = False, 0
         self.taken: Taken | None = None  # the tokens of the running task
         self._look_at = 0.0  # monotonic moment of the next look for what is no plain function
         self.parent = processes.open_pidfd(duty.supervisor)

@@ -196,18 +196,20 @@ class ThreadSlot(Slot):
         self.hall.inside[self._flag] = is_inside
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around a wait of its task for another one: its place, and its share of the process, are free meanwhile."""
+    def waiting(self, *, lends: bool) -> Iterator[None]:
+        """Around a wait of its task: its share of the process is free meanwhile, and its place, too, if it `lends` it."""
         assert self.place is not None
         assert self.guest is not None
         try:
             with self.place.held(self._is_to_stop):
                 self.guest()
-                self.hall.lend()
+                if lends:
+                    self.hall.lend()
             yield
         finally:
             with self.place.held(self._is_to_stop):
-                self.hall.take_back()
+                if lends:
+                    self.hall.take_back()
                 self.guest.enter()
 
     def ring(self) -> None:

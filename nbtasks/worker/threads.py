@@ -6,6 +6,7 @@ The main thread runs no task; it takes signals, interrupts threads, and sees whe
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import select
@@ -48,6 +49,7 @@ class Hall:
         payload.make_home_of_thread()
         hooks.before_wait.append(self._waiting)
         hooks.longest_wait = _LOOK
+        hooks.making_way = functools.partial(self._waiting, lends=False)
         hooks.slot_name = self._slot_name
         keyboard.who = _short_id
         self._catch_signals()
@@ -151,12 +153,12 @@ class Hall:
         return slot.duty.name if (slot := self._slot()) is not None else ""
 
     @contextlib.contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def _waiting(self, *, lends: bool = True) -> Iterator[None]:
         slot = self._slot()
         if slot is None or slot.guest is None:
             yield
         else:
-            with slot.waiting():
+            with slot.waiting(lends=lends):
                 yield
 
     def lend(self) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 
 import nbtasks
+from tests.worker import calls
 from tests.worker.calls import note, wait_for
 
 
@@ -96,3 +97,28 @@ def print_by_others() -> None:
     logging.getLogger("thread_calls").removeHandler(handler)
     subprocess.run(["echo", "from a child"], stdout=sys.stdout, check=True)
     subprocess.run(["echo", "to the worker"], check=True)
+
+
+def occupy(folder: str) -> int:
+    """Take the only place for a moment; the process."""
+    calls.occupy(folder, 1, 0.01)
+    return os.getpid()
+
+
+def occupy_locked(folder: str) -> None:
+    """The same, by the lock."""
+    with nbtasks.lock("db"):
+        calls.occupy(folder, 1, 0.01)
+
+
+def hold(gate: str) -> None:
+    """Have the lock until the gate is there."""
+    with nbtasks.lock("db"):
+        wait_for(gate)
+
+
+def hold_and_submit(gate: str) -> str | None:
+    """Have the lock, and wait meanwhile for a task of another worker, then for one of this process."""
+    with nbtasks.lock("db"):
+        nbtasks.using(lane="elsewhere").submit(wait_for, gate).result(60)
+        return nbtasks.submit(os.environ.get, "COLOUR").result(60)
