@@ -74,7 +74,7 @@ def test_what_a_killed_process_of_threads_held_is_free_at_once(queue: Queue, sta
     begin = time.time()
     os.kill(pid_of(queue, holders[0]), signal.SIGKILL)
     assert after.result(30) - begin < 3
-    assert [task.status for task in holders] == [Status.FAILED] * 2
+    until(lambda: [task.status for task in holders] == [Status.FAILED] * 2)
 
 
 def test_a_burst_of_threads_stays_for_what_waits(queue: Queue, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
