@@ -177,7 +177,36 @@ class Rq(OnRedis):
             )
 
 
-PLACES: list[type[Place]] = [Processes, Rq]
+class Celery(OnRedis):
+    """A Celery worker with two processes."""
+
+    name = "celery"
+    pool = "prefork"
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"celery+unix://{self.socket}"
+
+    def start(self, workers: int = 2) -> Place:
+        """As `Place`: so many processes, in one worker."""
+        return super().start(1 if workers else 0)
+
+    def start_worker(self, **environ: str) -> None:
+        """As `Place`."""
+        super().start_worker(NBTASKS_ENGINE=self.url, **environ)
+
+    def worker_command(self) -> list[str]:
+        """As `Place`."""
+        return [sys.executable, "-m", "celery", "-A", "nbtasks.engines.celery", "worker", "--pool", self.pool, "-c", "2",
+                "-n", f"w{self._logs}@%h", "--loglevel", "INFO", "--without-mingle"]  # fmt: skip
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        return self.logs().count(" ready.\n") >= len(self.workers)
+
+
+PLACES: list[type[Place]] = [Processes, Rq, Celery]
 
 
 def params(*, foreign: bool = False) -> list[object]:
