@@ -28,6 +28,7 @@ from nbtasks.engines.urls import EngineUrl
 CLIENT = "nbtasks-celery"  # by which Redis knows the connections of workers
 _PIECE = 64 << 20
 _FAILED_TTL = 3600
+_REFRESH = 60.0
 _STEPS = (9, 9, 6, 6, 6, 3, 3, 3, 0, 0)  # Celery's step by our priority: it takes the lower ones first
 _HEAD = 256  # bytes of a mark that has the name of the list in its first line
 _ID = re.compile(rb'"id": ?"([^"]+)"')
@@ -159,18 +160,37 @@ def _sight(begun: bytes | None, failed: bytes | None, sent: bytes) -> Sight:
     return Sight(State.QUEUED if sent else State.UNKNOWN)
 
 
+# The place of the one run, if the bridge waits for it and nobody was there before.
+_BEGIN = """
+if redis.call('exists', KEYS[1]) == 0 then return 0 end
+redis.call('set', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2])
+return redis.call('get', KEYS[2]) == ARGV[1] and 1 or 0
+"""
+
+
 class FarCeleryRedis(FarRedis):
-    """The far side's end."""
+    """The far side's end: of a process that runs many tasks."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client)
+        self._begin = client.register_script(_BEGIN)
+        self._refreshed: dict[str, float] = {}  # stream: when its end was put off
 
     def begin(self, queue: str, key: str, token: str) -> bool:
         """As `FarChannel`."""
-        place = named(queue, "begun", key)
-        with talking("Redis"), self.client.pipeline() as pipe:
-            pipe.exists(named(queue, "sent", key))
-            pipe.set(place, token, ex=TTL, nx=True)
-            pipe.get(place)
-            is_awaited, _, holder = pipe.execute()
-        return bool(is_awaited) and holder == token.encode()
+        with talking("Redis"):
+            return bool(self._begin([named(queue, "sent", key), named(queue, "begun", key)], [token, TTL]))
+
+    def send(self, queue: str, channel: str, packet: bytes) -> None:
+        """As `FarChannel`."""
+        stream, now = named(queue, "out", channel), time.monotonic()
+        with talking("Redis"):
+            self.client.xadd(stream, {"p": packet})
+            if now - self._refreshed.get(stream, -_REFRESH) >= _REFRESH:
+                self.client.expire(stream, TTL)
+                self._refreshed = {name: at for name, at in self._refreshed.items() if now - at < _REFRESH} | {
+                    stream: now
+                }
 
     def fetch_bundle(self, queue: str, key: str, pieces: int) -> bytes | None:
         """A bundle that is not in its message; None when nobody waits for its task any more. Raises LookupError."""

@@ -199,11 +199,15 @@ class Celery(OnRedis):
     def worker_command(self) -> list[str]:
         """As `Place`."""
         return [sys.executable, "-m", "celery", "-A", "nbtasks.engines.celery", "worker", "--pool", self.pool, "-c", "2",
-                "-n", f"w{self._logs}@%h", "--loglevel", "INFO", "--without-mingle"]  # fmt: skip
+                "-n", f"w{self._logs}@%h", "--without-mingle"]  # fmt: skip
 
     def workers_listen(self) -> bool:
         """As `Place`."""
-        return self.logs().count(" ready.\n") >= len(self.workers)
+        import redis
+
+        with redis.Redis(unix_socket_path=self.socket) as client:
+            clients = [one for one in client.client_list() if one["name"] == "nbtasks-celery" and one["cmd"] == "brpop"]
+        return len(clients) >= len(self.workers)
 
 
 PLACES: list[type[Place]] = [Processes, Rq, Celery]
