@@ -37,7 +37,7 @@ FLOORS = {
         worker.warm
         engines.foreign engines.wire engines.cupboard engines.far_slot engines.far_template engines.nurseries engines.courier engines.far
         engines.channel_redis engines.rq engines.celery_words engines.celery_redis engines.celery engines.registry
-        engines.flights engines.loading engines.landing engines.fleet engines.adoption engines.bridge
+        engines.flights engines.loading engines.landing engines.errands engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """
         worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.flusher worker.standing worker.bridging worker.agenda worker.supervisor

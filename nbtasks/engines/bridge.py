@@ -113,6 +113,7 @@ class Bridge:
                 time.sleep(min(_BREATH, max(0.0, self.next_exchange - now)))
             self._touch(self._exchange)
             self.next_exchange = time.monotonic() + _BREATH
+        self.fleet.errands.collect()
         self.fleet.landing.settle()
         self._wait()
 
@@ -180,7 +181,7 @@ class Bridge:
             bell.hang(f"{folder}/idle" if room else folder)
         if room and self.claimer.find_head() is not None:
             return  # a ticket came between the look and the hanging of the bell
-        fds = [bell.fd for bell in self.bells[1:] if bell.fd >= 0]
+        fds = [*self.fleet.errands.descriptors(), *(bell.fd for bell in self.bells[1:] if bell.fd >= 0)]
         if self.parent is not None and os.getppid() == self.duty.supervisor:
             fds.append(self.parent)
         moments = [*self._moments(), *self._engine_pause(fds)]

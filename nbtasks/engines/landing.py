@@ -181,6 +181,8 @@ class Landing:
 
     def judge(self, flight: Flight, sight: Sight) -> None:
         """Whether the engine still has it. What it has lost is delivered again, or ends."""
+        if sight.state is State.RUNNING and not flight.is_running:
+            flight.is_running, flight.heard = True, time.monotonic()
         silent = time.monotonic() - flight.heard
         lease = config.settings().lease
         if sight.state is State.QUEUED or flight in self._unwritten:

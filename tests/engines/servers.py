@@ -33,6 +33,7 @@ class Place:
     is_foreign = True
     # What the engine cannot do: the name of a test of the contract, and the sentence for the table.
     lacks: ClassVar[dict[str, str]] = {}
+    count = 2  # of the engine's workers, so that there are two places to run
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,13 +67,19 @@ class Place:
 
     # What the tests do with it.
 
-    def start(self, workers: int = 2) -> Place:
+    def start(self) -> Place:
         """Start broker and workers, and wait until they are there."""
         self.start_broker()
-        for _ in range(workers):
-            self.start_worker()
-        until(self.workers_listen, what="the engine's workers")
+        self.start_workers()
         return self
+
+    def refresh(self) -> None:
+        """Make good what a test has ended."""
+        if self.broker is not None and self.broker.poll() is not None:
+            self.start_broker()
+        if len([worker for worker in self.workers if worker.poll() is None]) != self.count:
+            self.kill_workers()
+            self.start_workers()
 
     def start_broker(self) -> None:
         """Start the broker, and wait until it answers."""
@@ -86,10 +93,11 @@ class Place:
         self.broker.send_signal(number)
         self.broker.wait(20)
 
-    def start_worker(self, **environ: str) -> None:
-        """Start one more of the engine's workers, which does not see the folder of the tests' project."""
+    def start_workers(self, count: int = 0, **environ: str) -> None:
+        """Start the engine's workers, and wait until they are there. They do not see the folder of the tests' project."""
         if command := self.worker_command():
-            self.workers.append(self.run(command, **environ))
+            self.workers += [self.run(command, **environ) for _ in range(count or self.count)]
+            until(self.workers_listen, what="the engine's workers")
 
     def kill_workers(self) -> None:
         """kill -9 of all the engine's workers and of all that they have started."""
@@ -138,7 +146,7 @@ class OnRedis(Place):
 
     def broker_command(self) -> list[str]:
         """As `Place`."""
-        return ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "yes",
+        return ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always",
                 "--dir", str(self.folder), "--daemonize", "no"]  # fmt: skip
 
     def broker_answers(self) -> bool:
@@ -164,7 +172,7 @@ class Rq(OnRedis):
 
     def worker_command(self) -> list[str]:
         """As `Place`."""
-        return [sys.executable, "-m", "rq.cli", "worker", "nbtasks", "--url", f"unix://{self.socket}", "--quiet"]
+        return [sys.executable, "-m", "rq.cli", "worker", "nbtasks", "--url", f"unix://{self.socket}"]
 
     def workers_listen(self) -> bool:
         """As `Place`."""
@@ -181,20 +189,17 @@ class Celery(OnRedis):
     """A Celery worker with two processes."""
 
     name = "celery"
+    count = 1
     pool = "prefork"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.environ["NBTASKS_ENGINE"] = self.url
 
     @property
     def url(self) -> str:
         """As `Place`."""
         return f"celery+unix://{self.socket}"
-
-    def start(self, workers: int = 2) -> Place:
-        """As `Place`: so many processes, in one worker."""
-        return super().start(1 if workers else 0)
-
-    def start_worker(self, **environ: str) -> None:
-        """As `Place`."""
-        super().start_worker(NBTASKS_ENGINE=self.url, **environ)
 
     def worker_command(self) -> list[str]:
         """As `Place`."""
@@ -220,16 +225,25 @@ def params(*, foreign: bool = False) -> list[object]:
 
 
 @contextlib.contextmanager
-def opened(kind: type[Place], workers: int = 2) -> Iterator[Place]:
-    """A place that has started; in a folder with a short path, for a socket has no room for a long one."""
+def opened(kind: type[Place], home: str) -> Iterator[Place]:
+    """A place that has started, with the key in `home`.
+
+    In a folder with a short path, for a socket has no room for a long one.
+    """
     folder = Path(tempfile.mkdtemp(prefix="nbe-"))
-    place = kind(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", f"{home}/state")
+        patch.setenv("XDG_CONFIG_HOME", f"{home}/config")
+        patch.setenv("NBTASKS_HOST_DIR", str(folder / "host"))
+        config.reset()
         keys.load_key()  # the far side must find one
-        yield place.start(workers)
-    finally:
-        place.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        place = kind(folder)
+        try:
+            yield place.start()
+        finally:
+            place.close()
+            shutil.rmtree(folder, ignore_errors=True)
+    config.reset()
 
 
 class Desk:
@@ -243,7 +257,7 @@ class Desk:
     def start(self, *options: str, **environ: str) -> Worker:
         """Start the worker, and wait until it serves the queue."""
         self.worker = Worker(self.queue, "-e", self.place.url, "-w", "2", *options, environ=environ)
-        self.worker.wait_for("engine ")
+        self.worker.wait_for("engine ", 40)
         return self.worker
 
     def close(self) -> None:
