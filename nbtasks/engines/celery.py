@@ -19,6 +19,7 @@ import celery.signals
 from nbtasks import config
 from nbtasks.engines import celery_words as words
 from nbtasks.engines import far
+from nbtasks.engines.celery_amqp import CeleryOnAmqp, FarAmqp
 from nbtasks.engines.celery_redis import CLIENT, CeleryOnRedis, FarCeleryRedis
 from nbtasks.engines.channel_redis import open_client
 from nbtasks.engines.courier import insist
@@ -30,7 +31,7 @@ from nbtasks.errors import EngineError, OptionError
 
 def open_bridge(url: EngineUrl) -> Engine:
     """The bridge's side."""
-    return CeleryOnRedis(url)
+    return CeleryOnAmqp(url) if url.transport.startswith("amqp") else CeleryOnRedis(url)
 
 
 # The far side.
@@ -122,7 +123,7 @@ def _hands() -> tuple[FarCelery, Template]:
 
 
 def _open_channel(url: EngineUrl) -> FarCelery:
-    return FarCeleryRedis(open_client(url.address))
+    return FarAmqp(url) if url.transport.startswith("amqp") else FarCeleryRedis(open_client(url.address))
 
 
 def run(queue: str, key: str, bundle: str | None, pieces: int) -> None:

@@ -15,6 +15,7 @@ from nbtasks.engines.foreign import Shipment
 
 TASK = "nbtasks.run"
 INLINE = 16 << 10  # bytes of a bundle that go into the message itself
+START = "celery -A nbtasks.engines.celery worker"
 JSON, UTF8 = "application/json", "utf-8"
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 

@@ -7,6 +7,7 @@ expects that, and the table in the documents says it.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ class Place:
     # What the engine cannot do: the name of a test of the contract, and the sentence for the table.
     lacks: ClassVar[dict[str, str]] = {}
     count = 2  # of the engine's workers, so that there are two places to run
+    is_torture = False  # its server takes long to start
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -215,13 +217,75 @@ class Celery(OnRedis):
         return len(clients) >= len(self.workers)
 
 
-PLACES: list[type[Place]] = [Processes, Rq, Celery]
+def free_port() -> int:
+    """A port of the loopback that nobody uses just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class CeleryAmqp(Celery):
+    """The same over RabbitMQ: Debian's, with all that is its own in the folder."""
+
+    name = "celery-amqp"
+    is_torture = True
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.epmd = free_port(), free_port()
+        super().__init__(folder)
+        self.environ |= {
+            "HOME": str(folder), "ERL_EPMD_PORT": str(self.epmd), "ERL_EPMD_ADDRESS": "127.0.0.1", "RUNNING_UNDER_SYSTEMD": "1",
+            "RABBITMQ_NODENAME": f"nbtasks{self.port}@localhost", "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port), "RABBITMQ_DIST_PORT": str(free_port()), "RABBITMQ_MNESIA_BASE": str(folder),
+            "RABBITMQ_LOG_BASE": str(folder), "RABBITMQ_CONF_ENV_FILE": "/dev/null", "RABBITMQ_ENABLED_PLUGINS": "",
+        }  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"celery+amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def broker_command(self) -> list[str]:
+        """As `Place`. Debian's own script is for the one server of the host."""
+        return [glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")[0]]
+
+    def broker_answers(self) -> bool:
+        """As `Place`."""
+        import amqp
+
+        with contextlib.suppress(OSError, amqp.AMQPError), amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=2):
+            return True
+        return False
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        import amqp
+
+        with amqp.Connection(f"127.0.0.1:{self.port}") as connection:
+            try:
+                return bool(
+                    connection.channel().queue_declare("nbtasks", passive=True).consumer_count >= len(self.workers)
+                )
+            except amqp.NotFound:
+                return False
+
+    def close(self) -> None:
+        """As `Place`; Erlang's register of names has gone into the background."""
+        super().close()
+        subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], capture_output=True, env=self.environ, check=False)
+
+
+PLACES: list[type[Place]] = [Processes, Rq, Celery, CeleryAmqp]
 
 
 def params(*, foreign: bool = False) -> list[object]:
     """The places as parameters of a fixture; the tests of each run in one process."""
     chosen = [place for place in PLACES if place.is_foreign or not foreign]
-    return [pytest.param(one, id=one.name, marks=pytest.mark.xdist_group(f"engine-{one.name}")) for one in chosen]
+    return [pytest.param(one, id=one.name, marks=_marks(one)) for one in chosen]
+
+
+def _marks(place: type[Place]) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xdist_group(f"engine-{place.name}"), *([pytest.mark.torture] if place.is_torture else [])]
 
 
 @contextlib.contextmanager
