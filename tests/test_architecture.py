@@ -56,7 +56,7 @@ FLOORS = {
         jupyter.pending jupyter.here jupyter.transforming jupyter.completing jupyter.sending jupyter.remembered jupyter.verbs
         jupyter.magics jupyter.extension
         jupyter.saved jupyter.enable
-        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli __main__
+        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli_key cli __main__
     """,
 }
 ORDER = [f"nbtasks.{name}" for floor in FLOORS.values() for name in floor.split()]

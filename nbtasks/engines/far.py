@@ -114,11 +114,9 @@ class FarRun:
             while not self._watch(hand, Tail(hand.folder, self.bundle.key)):
                 hand = self._start()
         except LookupError as error:
-            self._refuse(
-                f"the blob {error} is not with the engine any more: it was dropped to make room, or is a day old"
-            )
+            self._end_with(wire.Lacking(str(error)))
         except OSError as error:
-            self._refuse(f"the task could not be started: {error}")
+            self._end_with(wire.Refused(f"on {wire.where()}: the task could not be started: {error}"))
         finally:
             if hand is not None:
                 self._let_go(hand)
@@ -126,8 +124,8 @@ class FarRun:
     def _start(self) -> Hand:
         return self.nursery.start(self.bundle, lambda: self.courier.keep(time.monotonic()))
 
-    def _refuse(self, why: str) -> None:
-        self.courier.put(wire.Refused(f"on {wire.where()}: {why}"))
+    def _end_with(self, message: wire.Message) -> None:
+        self.courier.put(message)
         self.courier.flush_all()
 
     # Watching.

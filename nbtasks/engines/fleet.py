@@ -80,7 +80,6 @@ class Fleet:
             flight.shipment = None
             self.landing.finish(flight, outcome)
             return flight
-        self.say(f"Executing {flight.spec.name}[{flight.spec.short}]")
         if flight.is_errand:
             self.errands.start(flight)
         return flight
@@ -102,6 +101,7 @@ class Fleet:
         now = time.monotonic()
         for flight in batch:
             flight.shipment, flight.sent_at, flight.heard = None, now, now
+            self.say(f"Executing {flight.spec.name}[{flight.spec.short}]")
         self._full_pause = _SHORTEST
         self.stop(batch)  # asked for between the look and the shipment
 
@@ -111,7 +111,8 @@ class Fleet:
             self.loader.unmark(flight)
             self.landing.put_back(flight)
         self.full_until = time.monotonic() + self._full_pause
-        self.say(f"{error}; {len(batch)} tasks are queued again, the next try is in {self._full_pause:g} s")
+        if self._full_pause == _SHORTEST:  # else it was said before
+            self.say(f"{error}; its tasks are queued again, and it is tried again every few seconds")
         self._full_pause = min(_LONGEST, self._full_pause * 2)
 
     def resend(self) -> None:

@@ -86,7 +86,7 @@ class Flight:
                 if message.last:
                     self.ending = message
                 return False
-            case wire.Died() | wire.Refused():
+            case wire.Died() | wire.Refused() | wire.Lacking():
                 self.ending = message
                 return False
         return True

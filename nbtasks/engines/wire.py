@@ -218,7 +218,13 @@ class Refused(msgspec.Struct, tag="refused"):
     error: str = "nbtasks.errors.EngineError"
 
 
-Message = Begun | Grown | Progress | Alive | Piece | Died | Refused
+class Lacking(msgspec.Struct, tag="lacking"):
+    """It did not begin, for a blob that was offered is not with the engine any more."""
+
+    hash: str
+
+
+Message = Begun | Grown | Progress | Alive | Piece | Died | Refused | Lacking
 
 
 class Packet(msgspec.Struct, array_like=True):
