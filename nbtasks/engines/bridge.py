@@ -29,7 +29,7 @@ from nbtasks.spec import Spec
 _LISTING = 10.0  # seconds between looks that make good a lost hint
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries to reach an engine that is down
 _MANY = 16  # in flight; when there are more, one exchange is for what came within
-_BREATH = 0.01  # seconds
+_BREATH = 0.02  # seconds
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,9 @@ class CeleryOnAmqp:
     def offer_blobs(self, hashes: Iterable[str], read: Callable[[str], bytes]) -> None:
         """As `Engine`: they are in the bundles."""
 
+    def forget_offers(self) -> None:
+        """As `Engine`: there are none."""
+
     # What became of it.
 
     def _count(self, name: str) -> int | None:

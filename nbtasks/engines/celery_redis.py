@@ -22,7 +22,7 @@ import redis
 from nbtasks import config
 from nbtasks.engines import celery_words as words
 from nbtasks.engines.channel_redis import REVOKED, FarRedis, RedisChannel, named, talking
-from nbtasks.engines.foreign import TTL, Abilities, Shipment, Sight, State
+from nbtasks.engines.foreign import TTL, Abilities, Arrival, Shipment, Sight, State
 from nbtasks.engines.urls import EngineUrl
 
 CLIENT = "nbtasks-celery"  # by which Redis knows the connections of workers
@@ -45,6 +45,8 @@ class CeleryOnRedis(RedisChannel):
 
     def __init__(self, url: EngineUrl) -> None:
         super().__init__(url)
+        self._tried: set[str] = set()  # keys that were sent, or may have been
+        self._dealt_with: list[Any] = []  # receipts that Redis need be told of
         self._missing: dict[str, float] = {}  # key: since when its message is in no list
         self._next_look = 0.0
 
@@ -64,16 +66,19 @@ class CeleryOnRedis(RedisChannel):
 
     def send(self, shipments: Sequence[Shipment]) -> None:
         """As `Engine`."""
-        marks = [named(self.queue, "sent", one.key) for one in shipments]
         with talking(self.url.shown):
-            held: Any = self.client.mget(marks)
+            known = {one.key for one in shipments if one.key in self._tried and self._is_sent(one.key)}
+            self._tried.update(one.key for one in shipments)
             with self.client.pipeline() as pipe:
-                for one, mark, old in zip(shipments, marks, held, strict=True):
-                    if old is None:
-                        self._put(one, mark, pipe)
+                for one in shipments:
+                    if one.key not in known:
+                        self._put(one, pipe)
                 pipe.execute()
 
-    def _put(self, one: Shipment, mark: str, pipe: Any) -> None:
+    def _is_sent(self, key: str) -> bool:
+        return bool(self.client.exists(named(self.queue, "sent", key)))
+
+    def _put(self, one: Shipment, pipe: Any) -> None:
         pieces = 0
         if len(one.bundle) > words.INLINE:
             view, name = memoryview(one.bundle), named(self.queue, "bundle", one.key)
@@ -84,8 +89,21 @@ class CeleryOnRedis(RedisChannel):
         lane, step = words.queue_name(one.lane), _STEPS[one.priority]
         place = f"{lane}\x06\x16{step}" if step else lane
         message = _message(self.queue, one, lane, step, pieces)
-        pipe.set(mark, place.encode() + b"\n" + message, ex=TTL)
+        pipe.set(named(self.queue, "sent", one.key), place.encode() + b"\n" + message, ex=TTL)
         pipe.lpush(place, message)
+
+    # Packets that are dealt with are told together with the ends that most of them are.
+
+    def poll(self) -> list[Arrival]:
+        """As `Engine`."""
+        if self._dealt_with:
+            super().acknowledge(self._dealt_with)
+            self._dealt_with = []
+        return super().poll()
+
+    def acknowledge(self, receipts: Sequence[Any]) -> None:
+        """As `Engine`; at the latest before the next poll."""
+        self._dealt_with += receipts
 
     # What became of it.
 
@@ -129,10 +147,14 @@ class CeleryOnRedis(RedisChannel):
     def forget(self, keys: Sequence[str], *, ended: bool) -> None:
         """As `Engine`."""
         with talking(self.url.shown), self.client.pipeline(transaction=False) as pipe:
+            for stream, entry in self._dealt_with:
+                pipe.xdel(stream, entry)
             self.forget_marks(keys, pipe, ended=ended)
             for key in keys:
                 pipe.unlink(*(named(self.queue, kind, key) for kind in ("sent", "bundle", "failed")))
             pipe.execute()
+        self._dealt_with = []
+        self._tried.difference_update(keys)
 
 
 def _message(queue: str, one: Shipment, lane: str, step: int, pieces: int) -> bytes:
