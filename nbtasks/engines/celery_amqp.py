@@ -1,8 +1,7 @@
 """Celery over AMQP, such as RabbitMQ. The bridge publishes Celery's messages itself.
 
-One message goes into two queues at once: the one that workers read, and as the *permit* into one of the task's own
-(``task.KEY``). Whoever takes the permit out, begins; a bridge that takes it out has kept the task from beginning; nothing begins
-when that queue is gone. Later, a request to stop lies there. A large bundle lies in pieces in ``bundle.KEY``.
+One message goes into two queues at once: the one that workers read, and as the permit into that of the task (see
+`channel_amqp`).
 
 The broker gives back at once what a worker had taken that died. In case it had said before that it begins, and did not, the
 bridge publishes anew what has not begun within a lease and is not in the workers' queue.
@@ -25,7 +24,7 @@ from nbtasks.engines.urls import EngineUrl
 from nbtasks.errors import EngineError
 
 _PIECE = 4 << 20  # bytes of one message: brokers take 16 MiB and more
-_STOP = "stop"  # the type of a message that is no permit
+_NEVER = 1  # the number of who keeps a task from beginning; those of runs are larger
 _HIGHEST = 9
 
 
@@ -45,7 +44,7 @@ class CeleryOnAmqp:
         ] = {}  # name of a packet that is not acknowledged: its number on this connection, 0: on another
         self._done: set[str] = set()  # to be acknowledged when they come again
         self._lanes: dict[str, str] = {}  # what was sent: the queue it is for
-        self._begun: set[str] = set()
+        self._unheard: dict[str, str] = {}  # requests to stop of what has taken its permit, and not begun yet
         self._revoked: set[str] = set()
         self._missing: dict[str, float] = {}
         self._next_look = 0.0
@@ -161,29 +160,35 @@ class CeleryOnAmqp:
             return None
 
     def _take_permit(self, key: str) -> Any:
-        """The message that nobody may begin with any more; None when the task has begun."""
+        """The message that nobody may begin with any more; None when somebody has."""
         try:
-            message = self.line.take(named(self.queue, "task", key))
+            return self.line.take(named(self.queue, "task", key))
         except LookupError:
             return None
-        if message is None or message.properties.get("type") == _STOP:
-            self._begun.add(key)
-            return None
-        return message
 
     def stop(self, asked: Mapping[str, str]) -> set[str]:
         """As `Engine`."""
-        for key, word in asked.items():
-            if key not in self._revoked and self._take_permit(key) is None:
-                self.line.publish(named(self.queue, "task", key), word.encode(), type=_STOP)
-            else:
-                self._revoked.add(key)
-        with self.line.open():
-            self.line.confirm()
+        self._unheard.update({key: word for key, word in asked.items() if not self._revoke(key)})
+        self._pass_on()
         return asked.keys() & self._revoked
+
+    def _revoke(self, key: str) -> bool:
+        is_mine = key not in self._revoked and self._take_permit(key) is not None
+        if is_mine and self.line.try_claim(named(self.queue, "begun", key), _NEVER):
+            self._revoked.add(key)
+        return key in self._revoked
+
+    def _pass_on(self) -> None:
+        for key, word in list(self._unheard.items()):
+            name = named(self.queue, "begun", key)
+            if self._count(name) is not None:
+                self.line.publish(name, word.encode())
+                self.line.confirm()
+                del self._unheard[key]
 
     def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
         """As `Engine`."""
+        self._pass_on()
         found = {key: Sight(self._state(key)) for key in keys}
         now, lease = time.monotonic(), config.settings().lease
         if now >= self._next_look:
@@ -197,7 +202,7 @@ class CeleryOnAmqp:
             return State.UNKNOWN
         if key in self._revoked:
             return State.ENDED
-        return State.QUEUED if count and key not in self._begun else State.RUNNING
+        return State.QUEUED if count else State.RUNNING
 
     def _hand_over_again(self, queued: Sequence[str], now: float, lease: float) -> None:
         waiting = {lane for lane in {self._lanes.get(key, "") for key in queued} if lane and self._count(lane)}
@@ -209,16 +214,14 @@ class CeleryOnAmqp:
                 facts = message.properties
                 task = named(self.queue, "task", key)
                 self._publish(lane, task, facts["application_headers"], message.body, facts.get("priority", 0))
-            elif key in self._begun:  # a request to stop of another bridge was taken out: it goes back
-                self.line.publish(named(self.queue, "task", key), b"cancel", type=_STOP)
-            self.line.confirm()
+                self.line.confirm()
 
     def forget(self, keys: Sequence[str], *, ended: bool) -> None:
         """As `Engine`: whoever still runs one finds that its queue is gone, and stops."""
-        self.line.drop([named(self.queue, kind, key) for key in keys for kind in ("task", "bundle")])
+        self.line.drop([named(self.queue, kind, key) for key in keys for kind in ("task", "begun", "bundle")])
         for key in keys:
             self._lanes.pop(key, None)
-        self._begun.difference_update(keys)
+            self._unheard.pop(key, None)
         self._revoked.difference_update(keys)
 
     def close(self) -> None:
@@ -232,19 +235,19 @@ class FarAmqp:
 
     def __init__(self, url: EngineUrl) -> None:
         self.line = Line(url)
+        self._permit = ""  # the token of the run that took one out
         self._stop = ("", "")  # key and word: a request is taken out once
 
     def begin(self, queue: str, key: str, token: str) -> bool:
-        """As `FarChannel`. When the answer is lost, so is the permit: nobody begins, and the bridge takes it for lost."""
-        try:
-            message = self.line.take(named(queue, "task", key))
-        except LookupError:
-            return False
-        if message is not None and message.properties.get("type") == _STOP:  # meant for the run that has begun
-            self.line.publish(named(queue, "task", key), message.body, type=_STOP)
-            self.line.confirm()
-            return False
-        return message is not None
+        """As `FarChannel`. When the broker's answer is lost, so may be the permit: the bridge takes the task for lost then."""
+        if self._permit != token:
+            try:
+                if self.line.take(named(queue, "task", key)) is None:
+                    return False
+            except LookupError:
+                return False
+            self._permit = token
+        return self.line.try_claim(named(queue, "begun", key), (int(token, 16) & 0x3FFFFFFF) + _NEVER + 1000)
 
     def send(self, queue: str, channel: str, packet: bytes) -> None:
         """As `FarChannel`."""
@@ -256,10 +259,10 @@ class FarAmqp:
     def find_stop(self, queue: str, key: str) -> str:
         """As `FarChannel`."""
         try:
-            message = self.line.take(named(queue, "task", key))
-        except LookupError:
+            message = self.line.take(named(queue, "begun", key))
+        except LookupError:  # nobody waits for it any more
             return "terminate"
-        if message is not None and message.properties.get("type") == _STOP:
+        if message is not None:
             self._stop = key, bytes(message.body).decode()
         return self._stop[1] if self._stop[0] == key else ""
 

@@ -1,8 +1,9 @@
-"""The channel over AMQP: packets in a durable queue for each bridge, permits and requests to stop in one for each task.
+"""The channel over AMQP: packets in a durable queue for each bridge, and two queues for each task.
 
-Queues are called ``nbtasks.UUID.out.CHANNEL``, ``nbtasks.UUID.task.KEY`` and ``nbtasks.UUID.bundle.KEY``. The one of a task holds its
-*permit* as long as it has not begun: whoever takes that out, begins; a bridge that takes it out has kept the task from
-beginning. AMQP gives a message to one only, and a queue that is gone gives none. Later a request to stop lies in it.
+Queues are called ``nbtasks.UUID.KIND.NAME``. ``out.CHANNEL`` has the packets. ``task.KEY`` holds the *permit*: whoever takes it out,
+begins; a bridge that takes it out has kept the task from beginning; when the queue is gone, nothing begins. A broker that was
+killed may have forgotten that a message was taken, but no queue that it has declared. So who begins declares ``begun.KEY``
+besides, with a number of its own, which can be done by one only. Requests to stop lie there. ``bundle.KEY`` has a large bundle.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import amqp
-from amqp.exceptions import AccessRefused, NotAllowed, NotFound
+from amqp.exceptions import AccessRefused, NotAllowed, NotFound, PreconditionFailed
 from kombu.connection import Connection
 
 from nbtasks.engines.foreign import TTL, EngineDown, EngineFull
@@ -111,6 +112,18 @@ class Line:
                     name, durable=True, auto_delete=False, arguments=arguments or _ARGUMENTS, nowait=not arguments
                 )
             self._known.add(name)
+
+    def try_claim(self, name: str, number: int) -> bool:
+        """Declare a queue by a number; False when that was done with another one. Asked again with the same it says the same."""
+        with self.open() as channel:
+            try:
+                arguments = _ARGUMENTS | {"x-max-length": number}
+                channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
+                return True
+            except PreconditionFailed:
+                self._channel = None  # the broker has closed it
+                channel.close()
+        return False
 
     def drop(self, names: Sequence[str]) -> None:
         """Remove these queues, with what is in them."""

@@ -36,6 +36,7 @@ class Place:
     lacks: ClassVar[dict[str, str]] = {}
     count = 2  # of the engine's workers, so that there are two places to run
     is_torture = False  # its server takes long to start
+    birth = 20.0  # seconds in which the broker is there
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -87,7 +88,7 @@ class Place:
         """Start the broker, and wait until it answers."""
         if command := self.broker_command():
             self.broker = self.run(command)
-            until(self.broker_answers, what="the broker")
+            until(self.broker_answers, self.birth, "the broker")
 
     def stop_broker(self, number: int = signal.SIGKILL) -> None:
         """End the broker."""
@@ -229,6 +230,7 @@ class CeleryAmqp(Celery):
 
     name = "celery-amqp"
     is_torture = True
+    birth = 90.0
 
     def __init__(self, folder: Path) -> None:
         self.port, self.epmd = free_port(), free_port()
