@@ -36,7 +36,7 @@ FLOORS = {
     "somewhere else": """
         worker.warm
         engines.foreign engines.wire engines.cupboard engines.far_slot engines.far_template engines.nurseries engines.courier engines.far
-        engines.channel_redis engines.rq engines.registry
+        engines.channel_redis engines.rq engines.celery_words engines.celery_redis engines.channel_amqp engines.celery_amqp engines.celery engines.registry
         engines.flights engines.loading engines.landing engines.errands engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """

@@ -28,6 +28,8 @@ from nbtasks.spec import Spec
 
 _LISTING = 10.0  # seconds between looks that make good a lost hint
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries to reach an engine that is down
+_MANY = 16  # in flight; when there are more, one exchange is for what came within
+_BREATH = 0.02  # seconds
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Bridge:
         self.draining = False
         self.down = ""  # why the engine cannot be reached
         self.again, self.pause = 0.0, _SHORTEST
-        self.next_listing = 0.0
+        self.next_listing = self.next_exchange = 0.0
         self.channels: tuple[str, ...] = (duty.name,)
         self.parent = processes.open_pidfd(duty.supervisor)
         self.fleet = Fleet(queue, duty.name, engine, say)
@@ -110,7 +112,10 @@ class Bridge:
             flights = [one for one in self.fleet.flights.values() if one.ticket.id in asked]
             self._touch(lambda: self.fleet.stop(flights))
         if not self.down or now >= self.again:
+            if len(self.fleet.flights) > _MANY:
+                time.sleep(min(_BREATH, max(0.0, self.next_exchange - now)))
             self._touch(self._exchange)
+            self.next_exchange = time.monotonic() + _BREATH
         self.fleet.errands.collect()
         self.fleet.landing.settle()
         self._wait()

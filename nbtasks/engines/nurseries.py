@@ -44,7 +44,10 @@ class Template:
     One for each thread of the engine's process. Functions share a runner while it stays sound, a cell has one alone.
     """
 
+    keeps = True  # the runner of the last function is kept at hand here, so that the next one need not ask for it
+
     def __init__(self) -> None:
+        self._warm: Hand | None = None
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = os.getpid()
@@ -53,11 +56,11 @@ class Template:
     def start(self, bundle: wire.Bundle, slow: Callable[[], object]) -> Hand:
         """As `Nursery`."""
         if self._pid != os.getpid():  # this is a fork: the template serves who made it
-            self._control, self._process, self._pid = None, None, os.getpid()
+            self._control, self._process, self._warm, self._pid = None, None, None, os.getpid()
         self._slow = slow
         for _ in range(_TRIES):
             with contextlib.suppress(OSError):
-                hand = self._ask(bundle.spec.need)
+                hand = self._take_warm(bundle.spec.need) or self._ask(bundle.spec.need)
                 with contextlib.suppress(BrokenPipeError):  # a warm one that died while it had nothing to do
                     far_slot.send(hand.sock, far_slot.RUN, bundle.data)
                     return hand
@@ -67,6 +70,13 @@ class Template:
         raise OSError(
             "the process from which those of tasks are forked cannot be started; its error is in this worker's log"
         )
+
+    def _take_warm(self, need: str) -> Hand | None:
+        if need != "f" or self._warm is None:
+            return None
+        hand, self._warm = self._warm, None
+        hand.is_warm, hand.oom_before = True, processes.oom_kills()
+        return hand
 
     def _ask(self, need: str) -> Hand:
         control = self._control = self._control or self._open()
@@ -100,6 +110,9 @@ class Template:
 
     def over(self, hand: Hand, how: bytes) -> None:
         """As `Nursery`."""
+        if how == far_slot.OUTCOME and self.keeps and self._warm is None:
+            self._warm = hand
+            return
         hand.close()
         if self._control is None:
             hand.status = signal.SIGKILL
@@ -124,7 +137,7 @@ class Template:
             self._control.close()
         if self._process is not None and self._pid == os.getpid():
             self._process.wait()
-        self._control = self._process = None
+        self._control = self._process = self._warm = None
 
 
 class Shared(Template):
@@ -132,6 +145,8 @@ class Shared(Template):
 
     It lives as long as the process that makes them, our parent.
     """
+
+    keeps = False  # it would end with this process
 
     def _open(self) -> socket.socket:
         owner = processes.identify(os.getppid())

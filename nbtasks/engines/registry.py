@@ -8,8 +8,9 @@ from nbtasks.engines.foreign import Engine
 from nbtasks.engines.urls import EngineUrl
 from nbtasks.errors import EngineError
 
-# kind: module and class. The module has the name of its extra.
+# kind: module, and what makes its engine. The module has the name of its extra.
 ENGINES = {
+    "celery": ("nbtasks.engines.celery", "open_bridge"),
     "rq": ("nbtasks.engines.rq", "Rq"),
 }
 

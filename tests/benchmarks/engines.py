@@ -10,6 +10,7 @@ import argparse
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,7 +41,32 @@ def alone_rq(place: Any, count: int) -> float:
         return time.perf_counter() - began
 
 
-ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq}
+def alone_celery(place: Any, count: int) -> float:
+    """The same for Celery. Its application is another, and so is its worker, which has two processes too."""
+    os.environ["ALONE"] = f"redis+socket://{place.socket}"
+    from tests.benchmarks import celery_alone
+
+    if len(place.workers) < 2:
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "tests.benchmarks.celery_alone",
+            "worker",
+            "-c",
+            "2",
+            "-n",
+            "alone@%h",
+        ]
+        place.workers.append(place.run(command, ALONE=os.environ["ALONE"]))
+    began = time.perf_counter()
+    for result in [celery_alone.nap.delay() for _ in range(count)]:
+        result.get(timeout=600)
+    return time.perf_counter() - began
+
+
+ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq, "celery": alone_celery}
 
 
 def bridged(count: int) -> float:
@@ -74,7 +100,7 @@ def measure(kind: type[Place], count: int) -> list[tuple[float, float]]:
 
 def print_table(names: list[str], count: int) -> None:
     """The table of docs/benchmarks.md."""
-    print(f"\n{count:,} tasks of 5 ms, two workers of the engine; both sides by turns, {ROUNDS} rounds\n")
+    print(f"\n{count:,} tasks of 5 ms, two places to run; both sides by turns, {ROUNDS} rounds\n")
     print("| engine | alone | with nbtasks | adds (each round) | aim |\n|---|---|---|---|---|")
     for kind in PLACES:
         if kind.name in ALONE and (not names or kind.name in names):

@@ -7,6 +7,7 @@ expects that, and the table in the documents says it.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -25,8 +26,6 @@ from nbtasks.queue.directory import Queue
 from tests.conftest import stop_workers
 from tests.worker.tools import Worker, kill, until
 
-_WORKERS = 2
-
 
 class Place:
     """Where an engine runs. `name` is what the tests are called by."""
@@ -35,6 +34,9 @@ class Place:
     is_foreign = True
     # What the engine cannot do: the name of a test of the contract, and the sentence for the table.
     lacks: ClassVar[dict[str, str]] = {}
+    count = 2  # of the engine's workers, so that there are two places to run
+    is_torture = False  # its server takes long to start
+    birth = 20.0  # seconds in which the broker is there
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +80,7 @@ class Place:
         """Make good what a test has ended."""
         if self.broker is not None and self.broker.poll() is not None:
             self.start_broker()
-        if len([worker for worker in self.workers if worker.poll() is None]) != _WORKERS:
+        if len([worker for worker in self.workers if worker.poll() is None]) != self.count:
             self.kill_workers()
             self.start_workers()
 
@@ -86,7 +88,7 @@ class Place:
         """Start the broker, and wait until it answers."""
         if command := self.broker_command():
             self.broker = self.run(command)
-            until(self.broker_answers, what="the broker")
+            until(self.broker_answers, self.birth, "the broker")
 
     def stop_broker(self, number: int = signal.SIGKILL) -> None:
         """End the broker."""
@@ -94,10 +96,10 @@ class Place:
         self.broker.send_signal(number)
         self.broker.wait(20)
 
-    def start_workers(self, count: int = 2, **environ: str) -> None:
+    def start_workers(self, count: int = 0, **environ: str) -> None:
         """Start the engine's workers, and wait until they are there. They do not see the folder of the tests' project."""
         if command := self.worker_command():
-            self.workers += [self.run(command, **environ) for _ in range(count)]
+            self.workers += [self.run(command, **environ) for _ in range(count or self.count)]
             until(self.workers_listen, what="the engine's workers")
 
     def kill_workers(self) -> None:
@@ -197,13 +199,106 @@ class Rq(OnRedis):
             )
 
 
-PLACES: list[type[Place]] = [Processes, Threads, Rq]
+class Celery(OnRedis):
+    """A Celery worker with two processes."""
+
+    name = "celery"
+    count = 1
+    pool = "prefork"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.environ["NBTASKS_ENGINE"] = self.url
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"celery+unix://{self.socket}"
+
+    def worker_command(self) -> list[str]:
+        """As `Place`."""
+        return [sys.executable, "-m", "celery", "-A", "nbtasks.engines.celery", "worker", "--pool", self.pool, "-c", "2",
+                "-n", f"w{self._logs}@%h", "--without-mingle"]  # fmt: skip
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        import redis
+
+        with redis.Redis(unix_socket_path=self.socket) as client:
+            clients = [one for one in client.client_list() if one["name"] == "nbtasks-celery" and one["cmd"] == "brpop"]
+        return len(clients) >= len(self.workers)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class CeleryAmqp(Celery):
+    """The same over RabbitMQ: Debian's, with all that is its own in the folder."""
+
+    name = "celery-amqp"
+    is_torture = True
+    birth = 90.0
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.epmd = free_port(), free_port()
+        super().__init__(folder)
+        self.environ |= {
+            "HOME": str(folder), "ERL_EPMD_PORT": str(self.epmd), "ERL_EPMD_ADDRESS": "127.0.0.1", "RUNNING_UNDER_SYSTEMD": "1",
+            "RABBITMQ_NODENAME": f"nbtasks{self.port}@localhost", "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port), "RABBITMQ_DIST_PORT": str(free_port()), "RABBITMQ_MNESIA_BASE": str(folder),
+            "RABBITMQ_LOG_BASE": str(folder), "RABBITMQ_CONF_ENV_FILE": "/dev/null", "RABBITMQ_ENABLED_PLUGINS": "",
+        }  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"celery+amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def broker_command(self) -> list[str]:
+        """As `Place`. Debian's own script is for the one server of the host."""
+        return [glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")[0]]
+
+    def broker_answers(self) -> bool:
+        """As `Place`."""
+        import amqp
+
+        with contextlib.suppress(OSError, amqp.AMQPError), amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=2):
+            return True
+        return False
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        import amqp
+
+        with amqp.Connection(f"127.0.0.1:{self.port}") as connection:
+            try:
+                return bool(
+                    connection.channel().queue_declare("nbtasks", passive=True).consumer_count >= len(self.workers)
+                )
+            except amqp.NotFound:
+                return False
+
+    def close(self) -> None:
+        """As `Place`; Erlang's register of names has gone into the background."""
+        super().close()
+        subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], capture_output=True, env=self.environ, check=False)
+
+
+PLACES: list[type[Place]] = [Processes, Threads, Rq, Celery, CeleryAmqp]
 
 
 def params(*, foreign: bool = False) -> list[object]:
     """The places as parameters of a fixture; the tests of each run in one process."""
     chosen = [place for place in PLACES if place.is_foreign or not foreign]
-    return [pytest.param(one, id=one.name, marks=pytest.mark.xdist_group(f"engine-{one.name}")) for one in chosen]
+    return [pytest.param(one, id=one.name, marks=_marks(one)) for one in chosen]
+
+
+def _marks(place: type[Place]) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xdist_group(f"engine-{place.name}"), *([pytest.mark.torture] if place.is_torture else [])]
 
 
 @contextlib.contextmanager
