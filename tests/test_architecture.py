@@ -36,7 +36,8 @@ FLOORS = {
     "somewhere else": """
         worker.warm
         engines.foreign engines.wire engines.cupboard engines.far_slot engines.nurseries engines.courier engines.far
-        engines.channel_redis engines.rq engines.registry
+        engines.channel_redis engines.rq
+        engines.sqlite_file engines.channel_sqlite engines.huey_messages engines.huey_redis engines.huey_sqlite engines.huey engines.registry
         engines.flights engines.loading engines.landing engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """

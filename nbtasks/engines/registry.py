@@ -8,8 +8,9 @@ from nbtasks.engines.foreign import Engine
 from nbtasks.engines.urls import EngineUrl
 from nbtasks.errors import EngineError
 
-# kind: module and class. The module has the name of its extra.
+# kind: module, and the class, or function, that makes one. The module has the name of its extra.
 ENGINES = {
+    "huey": ("nbtasks.engines.huey", "open_engine"),
     "rq": ("nbtasks.engines.rq", "Rq"),
 }
 

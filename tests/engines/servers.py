@@ -177,7 +177,42 @@ class Rq(OnRedis):
             )
 
 
-PLACES: list[type[Place]] = [Processes, Rq]
+class HueySqlite(Place):
+    """Huey on a file: a consumer with two threads."""
+
+    name = "huey-sqlite"
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"huey+sqlite://{self.folder}/huey.db"
+
+    def start(self, workers: int = 2) -> Place:
+        """As `Place`: the workers are threads of one consumer."""
+        return super().start(1)
+
+    def worker_command(self) -> list[str]:
+        """As `Place`."""
+        self.environ["NBTASKS_ENGINE"] = self.url
+        return [sys.executable, "-m", "huey.bin.huey_consumer", "nbtasks.engines.huey.huey", "-w", "2"]
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        return self.logs().count("Huey consumer started with 2") >= len(self.workers)
+
+
+class HueyRedis(OnRedis, HueySqlite):
+    """The same on Redis."""
+
+    name = "huey-redis"
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"huey+unix://{self.socket}"
+
+
+PLACES: list[type[Place]] = [Processes, Rq, HueySqlite, HueyRedis]
 
 
 def params(*, foreign: bool = False) -> list[object]:
