@@ -20,7 +20,7 @@ from nbtasks.engines import cupboard, far_slot, wire
 from nbtasks.engines.courier import Courier, Tail, insist
 from nbtasks.engines.far_slot import Hand
 from nbtasks.engines.foreign import FarChannel
-from nbtasks.engines.nurseries import Forks, Nursery
+from nbtasks.engines.nurseries import Nursery
 from nbtasks.errors import EngineError, NbtasksError
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
 from nbtasks.queue.members import Stop
@@ -34,11 +34,11 @@ _SHORT = 0.05  # seconds; what took less had no time to start processes
 _PIECE = 1 << 20
 
 
-def run(data: bytes, channel: FarChannel, nursery: Nursery | None = None) -> None:
+def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
     """Run the call in a bundle and send what it shows and how it ends; returns when that is with the channel.
 
-    `nursery` makes the process that runs it; by default it is forked from this one, which must have one thread and no
-    state that a fork would hurt. Raises FrameError when `data` is no bundle at all; everything else is told to the bridge.
+    `nursery` makes the process that runs it. Raises FrameError when `data` is no bundle at all; everything else is told to
+    the bridge.
     """
     address = wire.peek(data)
     key: bytes | None = None
@@ -54,7 +54,7 @@ def run(data: bytes, channel: FarChannel, nursery: Nursery | None = None) -> Non
         return
     token = secrets.token_hex(8)
     if insist(lambda: channel.begin(address.queue, bundle.key, token)):  # else: another run of it has begun
-        FarRun(bundle, key, channel, nursery or Forks(), token).run()
+        FarRun(bundle, key, channel, nursery, token).run()
 
 
 def _check_versions(order: wire.Order) -> None:
@@ -92,7 +92,7 @@ class FarRun:
             self.courier.put(wire.Begun(processes.host_name(), os.getpid(), wire.HERE))
             queue = self.bundle.frame.queue
             insist(lambda: cupboard.fill(self.bundle.order.offered, lambda hash: self.channel.fetch_blob(queue, hash)))
-            hand = self.nursery.start(self.bundle, self.key)
+            hand = self.nursery.start(self.bundle)
             self._watch(hand, Tail(hand.folder, self.bundle.key))
         except LookupError as error:
             self._refuse(

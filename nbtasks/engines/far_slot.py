@@ -1,8 +1,7 @@
 """Where a task runs on the far side of an engine: a process of its own, spoken to over a socket.
 
-A *runner* runs one bundle after the other; functions may share one, a cell has it alone. It is forked from the process
-that the engine made for this one job (RQ), or from a *template*: ``python -m nbtasks.engines.far_slot``, a clean process
-without threads and user code, which makes runners when asked, tells how they ended, and ends them with itself.
+A *runner* runs one bundle after the other; functions may share one, a cell has it alone. It is forked from a *template*
+(`far_template`): a clean process without threads and user code.
 """
 
 from __future__ import annotations
@@ -82,11 +81,10 @@ class Runner:
         self.capture = Capture(folder)
         signal.signal(signal.SIGINT, self._on_interrupt)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self.warmth: Warmth | None = None
+        self.warmth = Warmth([0, sock.fileno()])
 
     def serve(self) -> int:
         """Run what comes until the other end is gone; the exit code (0)."""
-        self.warmth = Warmth([0, self.sock.fileno()])
         while True:
             kind, size = receive_head(self.sock)
             if kind != RUN:
@@ -94,10 +92,10 @@ class Runner:
             key = keys.find_key()
             data = bytes(receive(self.sock, size))
             bundle = wire.unpack(data, wire.peek(data), key)
-            if not self.run(bundle, key):
+            if not self._run(bundle, key):
                 return 0
 
-    def run(self, bundle: wire.Bundle, key: bytes) -> bool:
+    def _run(self, bundle: wire.Bundle, key: bytes) -> bool:
         """Run one task, and send its outcome; False when this process must not run another."""
         self.bundle, self.stop = bundle, None
         payload.make_home()
@@ -158,15 +156,16 @@ class Runner:
 class Hand:
     """A runner as its parent sees it."""
 
-    def __init__(self, pid: int, sock: socket.socket, folder: str) -> None:
+    def __init__(self, pid: int, sock: socket.socket, folder: str, *, is_warm: bool = False) -> None:
+        self.is_warm = is_warm  # it has run another task before
         self.process = processes.identify(pid)
         self.pid, self.sock, self.folder = pid, sock, folder
         self.oom_before = processes.oom_kills()
         self.status: int | None = None  # as of waitpid, once it has ended
         # Its socket may be held open by what it has forked: that it died is seen by this.
-        self._pidfd = processes.open_pidfd(pid)
+        self.pidfd = processes.open_pidfd(pid)
         self._poll = select.poll()
-        for fd in (sock.fileno(), self._pidfd):
+        for fd in (sock.fileno(), self.pidfd):
             if fd is not None:
                 self._poll.register(fd, select.POLLIN)
 
@@ -201,13 +200,13 @@ class Hand:
     def close(self) -> None:
         """Let go of it; a runner that waits for more then leaves."""
         self.sock.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
 
 
-def fork_runner(folder: str, serve: Callable[[Runner], object], drop: tuple[socket.socket, ...] = ()) -> Hand:
-    """Fork a runner that does `serve` and exits. `drop` are sockets of ours that it must not keep."""
+def fork_runner(folder: str, drop: Callable[[], None]) -> Hand:
+    """Fork a runner, which serves until its socket is closed. `drop` closes in it what is not its own."""
     ours, its = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -218,11 +217,10 @@ def fork_runner(folder: str, serve: Callable[[Runner], object], drop: tuple[sock
         return Hand(pid, ours, folder)
     code = 1
     try:
-        for sock in (ours, *drop):
-            sock.close()
+        ours.close()
+        drop()
         _settle_in(parent, os.path.basename(folder))
-        serve(Runner(its, folder))
-        code = 0
+        code = Runner(its, folder).serve()
     except BaseException:  # never on into the engine's own code
         import traceback
 
@@ -238,7 +236,7 @@ def fork_runner(folder: str, serve: Callable[[Runner], object], drop: tuple[sock
 def _settle_in(parent: int, mark: str) -> None:
     os.setsid()
     if sys.platform.startswith("linux"):
-        # Bound to the thread that forked: a template has one, and so has a work horse of RQ.
+        # Bound to the thread that forked, of which a template has one.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
@@ -248,41 +246,3 @@ def _settle_in(parent: int, mark: str) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     processes.mark_self(mark)
-
-
-# The template.
-
-RECORD = struct.Struct("!cqq")
-MAKE, MADE, ENDED = b"n", b"m", b"x"
-
-
-def template(control: socket.socket) -> int:
-    """Make runners for the process at the other end until it is gone; then end them, and give 0."""
-    hands: dict[int, tuple[Hand, int]] = {}  # by process id: with a descriptor that tells of its end
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    while True:
-        ready = {fd for fd, _ in poll.poll()}
-        for pid, (hand, fd) in list(hands.items()):
-            if fd in ready:
-                poll.unregister(fd)
-                os.close(fd)
-                del hands[pid]
-                control.sendall(RECORD.pack(ENDED, pid, os.waitpid(hand.pid, 0)[1]))
-        if control.fileno() not in ready:
-            continue
-        kind, size = receive_head(control)
-        if kind != MAKE:
-            for hand, _ in hands.values():
-                processes.kill_tree(hand.pid, hand.mark)
-            return 0
-        hand = fork_runner(receive(control, size).decode(), Runner.serve, (control,))
-        fd = os.pidfd_open(hand.pid)
-        poll.register(fd, select.POLLIN)
-        hands[hand.pid] = hand, fd
-        socket.send_fds(control, [RECORD.pack(MADE, hand.pid, 0)], [hand.sock.fileno()])
-        hand.close()
-
-
-if __name__ == "__main__":
-    sys.exit(template(socket.socket(fileno=int(sys.argv[1]))))

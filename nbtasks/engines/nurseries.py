@@ -1,4 +1,4 @@
-"""Where the processes of tasks come from on the far side: forked from a process that lives for one job, or from a template."""
+"""Where the processes of tasks come from on the far side: a template, of this process's own or shared with those after it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Protocol
 
 from nbtasks import processes
-from nbtasks.engines import far_slot, wire
-from nbtasks.engines.far_slot import ENDED, MADE, MAKE, RECORD, Hand
+from nbtasks.engines import cupboard, far_slot, far_template, wire
+from nbtasks.engines.far_slot import Hand
+from nbtasks.engines.far_template import ENDED, KEEP, MADE, MAKE, RECORD
 
 _LAST = 5.0  # seconds in which a runner that was told to leave does so
+_BIRTH = 20.0  # seconds in which a template is there
+_TRIES = 3
+_MODULE = [sys.executable, "-m", "nbtasks.engines.far_template"]
 
 
 class Nursery(Protocol):
     """Makes runners for one thread of the engine's process."""
 
-    def start(self, bundle: wire.Bundle, key: bytes) -> Hand:
+    def start(self, bundle: wire.Bundle) -> Hand:
         """A runner that runs this bundle. Raises OSError."""
         ...
 
@@ -34,92 +37,52 @@ class Nursery(Protocol):
         ...
 
 
-def new_folder() -> str:
-    """A folder for one runner; its name is the mark of all that descends from it."""
-    return tempfile.mkdtemp(prefix="nbtasks-")
-
-
-class Forks:
-    """Forks from this very process. For engines that have made it for one job, such as RQ."""
-
-    def start(self, bundle: wire.Bundle, key: bytes) -> Hand:
-        """As `Nursery`."""
-        return far_slot.fork_runner(new_folder(), lambda runner: runner.run(bundle, key))
-
-    def over(self, hand: Hand, how: bytes) -> None:
-        """As `Nursery`: it is not kept."""
-        hand.close()
-        if how:  # its outcome is here; nothing is lost with it
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(hand.pid, signal.SIGKILL)
-        hand.status = _waited(hand.pid)
-
-
-def _waited(pid: int) -> int:
-    deadline = time.monotonic() + _LAST
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    return os.waitpid(pid, 0)[1]
-
-
 class Template:
-    """Runners from a clean process of our own, for engines whose process is warm, has threads, or both.
+    """Runners from a template of our own: for engines whose process is warm, has threads, or both.
 
-    One for each thread of the engine's process. Functions share a runner while it stays sound.
+    One for each thread of the engine's process. Functions share a runner while it stays sound, a cell has one alone.
     """
 
     def __init__(self) -> None:
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._warm: Hand | None = None
+        self._pid = os.getpid()
 
-    def start(self, bundle: wire.Bundle, key: bytes) -> Hand:
+    def start(self, bundle: wire.Bundle) -> Hand:
         """As `Nursery`."""
-        hand, self._warm = self._warm, None
-        if hand is not None and (bundle.spec.need != "f" or not self._try_run(hand, bundle, key)):
-            self.over(hand, far_slot.LAST_OUTCOME)
-            hand = None
-        if hand is None:
-            hand = self._make()
-            if not self._try_run(hand, bundle, key):
-                raise OSError("its process ended at once")
-        return hand
+        if self._pid != os.getpid():  # this is a fork: the template serves who made it
+            self._control, self._process, self._pid = None, None, os.getpid()
+        for _ in range(_TRIES):
+            with contextlib.suppress(OSError):
+                hand = self._ask(bundle.spec.need)
+                with contextlib.suppress(BrokenPipeError):  # a warm one that died while it had nothing to do
+                    far_slot.send(hand.sock, far_slot.RUN, bundle.data)
+                    return hand
+                self.over(hand, b"")
+                continue
+            self.close()
+        raise OSError(
+            "the process from which those of tasks are forked cannot be started; its error is in this worker's log"
+        )
 
-    def _try_run(self, hand: Hand, bundle: wire.Bundle, key: bytes) -> bool:
-        hand.oom_before = processes.oom_kills()
-        try:
-            far_slot.send(hand.sock, far_slot.RUN, bundle.data)
-        except OSError:
-            return False
-        return True
-
-    def _make(self) -> Hand:
-        for _ in range(2):
-            control = self._control or self._open()
-            folder = new_folder()
-            try:
-                far_slot.send(control, MAKE, folder.encode())
-                kind, pid, _, fds = self._record(control)
-                while kind != MADE:  # one that died while it had nothing to do
-                    kind, pid, _, fds = self._record(control)
-                return Hand(pid, socket.socket(fileno=fds[0]), folder)
-            except OSError:
-                self.close()
-        raise OSError("the process that makes others for tasks cannot be started; its error is in this worker's log")
+    def _ask(self, need: str) -> Hand:
+        control = self._control = self._control or self._open()
+        control.settimeout(_BIRTH)
+        control.sendall(MAKE + (b"f" if need == "f" else b"c"))
+        kind, pid, size, fds = self._record(control)
+        while kind not in (MADE, MADE.upper()):
+            kind, pid, size, fds = self._record(control)
+        folder = os.fsdecode(control.recv(size, socket.MSG_WAITALL))
+        return Hand(pid, socket.socket(fileno=fds[0]), folder, is_warm=kind != MADE)
 
     def _open(self) -> socket.socket:
+        """A connection to the template, which is started for it."""
         ours, its = socket.socketpair()
         with its:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nbtasks.engines.far_slot", str(its.fileno())], pass_fds=[its.fileno()],
-                stdin=subprocess.DEVNULL, env={**os.environ, **processes.mark_environment()},
-                start_new_session=True,
+                [*_MODULE, str(its.fileno())], pass_fds=[its.fileno()], stdin=subprocess.DEVNULL,
+                env={**os.environ, **processes.mark_environment()}, start_new_session=True,
             )  # fmt: skip
-        self._control = ours
         return ours
 
     def _record(self, control: socket.socket) -> tuple[bytes, int, int, list[int]]:
@@ -127,35 +90,67 @@ class Template:
         while data and len(data) < RECORD.size:
             data += control.recv(RECORD.size - len(data))
         if not data:
-            raise ConnectionResetError("it ended")
-        kind, pid, status = RECORD.unpack(data)
-        return kind, pid, status, list(fds)
+            raise ConnectionResetError("the template has ended")
+        kind, pid, number = RECORD.unpack(data)
+        return kind, pid, number, list(fds)
 
     def over(self, hand: Hand, how: bytes) -> None:
-        """As `Nursery`: one that is sound is kept for the next function."""
-        if how == far_slot.OUTCOME:
-            self._warm = hand
-            return
+        """As `Nursery`."""
         hand.close()
         if self._control is None:
+            hand.status = signal.SIGKILL
             return
         try:
+            if how == far_slot.OUTCOME:
+                self._control.sendall(KEEP + b" ")
+                return
+            self._control.settimeout(_LAST)
             while hand.status is None:
-                self._control.settimeout(_LAST)
                 kind, pid, status, _ = self._record(self._control)
                 if kind == ENDED and pid == hand.pid:
                     hand.status = status
-        except TimeoutError:
-            processes.kill_tree(hand.pid, hand.mark)
-            hand.status = signal.SIGKILL
-        except OSError:  # the template went, and took it along
+        except OSError:  # it takes too long, or the template went; then it is ended with our connection
+            processes.kill_tree(hand.process, hand.mark)
             hand.status = signal.SIGKILL
             self.close()
 
     def close(self) -> None:
-        """End the template, and with it its runners."""
+        """Let go of the template; one of our own ends, with all its runners."""
         if self._control is not None:
             self._control.close()
-        if self._process is not None:
+        if self._process is not None and self._pid == os.getpid():
             self._process.wait()
-        self._control = self._process = self._warm = None
+        self._control = self._process = None
+
+
+class Shared(Template):
+    """Runners from a template that serves one process after the other: for engines that make one for each job, such as RQ.
+
+    It lives as long as the process that makes them, our parent.
+    """
+
+    def _open(self) -> socket.socket:
+        owner = processes.identify(os.getppid())
+        path = f"{cupboard.folder()}/{owner.pid}-{owner.start:.0f}.sock"
+        with contextlib.suppress(OSError):
+            return far_template.connect(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # of one that died
+        self._process = subprocess.Popen(
+            [*_MODULE, path, str(owner.pid)], stdin=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, **processes.mark_environment()},
+        )  # fmt: skip
+        deadline = time.monotonic() + _BIRTH
+        while True:
+            try:
+                return far_template.connect(path)
+            except OSError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise
+                time.sleep(0.005)
+
+    def close(self) -> None:
+        """Let go of the template. It goes on."""
+        if self._control is not None:
+            self._control.close()
+        self._control = self._process = None

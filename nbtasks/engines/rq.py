@@ -1,7 +1,7 @@
 """RQ: each delivery is a job; ``rq worker nbtasks`` runs them, and serves no folder and none of the user's code.
 
-A lane is a queue: ``nbtasks`` for the lane ``default``, ``nbtasks-gpu`` for ``gpu``. A work horse of RQ lives for one job, so the
-task's process is forked from it.
+A lane is a queue: ``nbtasks`` for the lane ``default``, ``nbtasks-gpu`` for ``gpu``. A work horse of RQ lives for one job; it only
+watches over the task, whose process comes from a template that all horses of one RQ worker share.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rq.job import Job, JobStatus
 from nbtasks.engines import far
 from nbtasks.engines.channel_redis import FarRedis, RedisChannel, named, talking
 from nbtasks.engines.foreign import TTL, Abilities, Shipment, Sight, State
+from nbtasks.engines.nurseries import Shared
 from nbtasks.engines.urls import EngineUrl
 
 _INLINE = 32 << 10  # bytes of a bundle that go into the job itself, which RQ compresses
@@ -141,7 +142,7 @@ def run(argument: bytes | tuple[str, int]) -> None:
     pool = job.connection.connection_pool
     options = pool.connection_kwargs | {"retry": Retry(NoBackoff(), 0), "socket_timeout": 10.0}
     client = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
-    far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client))
+    far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
 
 
 def _fetch(client: redis.Redis, name: str, count: int) -> bytes:

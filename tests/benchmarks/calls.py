@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 def nothing(number: int) -> int:
     """Give the number back."""
@@ -11,3 +13,8 @@ def nothing(number: int) -> int:
 def count(numbers: list[int]) -> int:
     """How many there are."""
     return len(numbers)
+
+
+def nap() -> None:
+    """Take 5 ms."""
+    time.sleep(0.005)

@@ -1,0 +1,98 @@
+"""What the bridge adds: tasks of 5 ms through an engine by nbtasks, and the same engine alone with an importable function.
+
+``python -m tests.benchmarks.engines [NAME …] [--count 2000]``. Both sides take turns on the same workers, so that whatever else the
+machine does hits both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbtasks
+from tests.benchmarks import calls
+from tests.engines.servers import PLACES, Desk, Place, opened, use
+from tests.worker.tools import until
+
+ROUNDS = 4
+
+
+def alone_rq(place: Any, count: int) -> float:
+    """Seconds that RQ needs for `count` calls, from the first submit until all results are there."""
+    import redis
+    import rq
+
+    with redis.Redis(unix_socket_path=place.socket) as client:
+        queue = rq.Queue("nbtasks", connection=client)
+        before = queue.finished_job_registry.get_job_count(cleanup=False)
+        began = time.perf_counter()
+        queue.enqueue_many([rq.Queue.prepare_data("tests.benchmarks.calls.nap") for _ in range(count)])
+        until(lambda: queue.finished_job_registry.get_job_count(cleanup=False) - before >= count, 600)
+        return time.perf_counter() - began
+
+
+ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq}
+
+
+def bridged(count: int) -> float:
+    """Seconds for the same by nbtasks, all values read back."""
+    began = time.perf_counter()
+    tasks = [nbtasks.submit(calls.nap) for _ in range(count)]
+    nbtasks.gather(*tasks)
+    return time.perf_counter() - began
+
+
+def measure(kind: type[Place], count: int) -> list[tuple[float, float]]:
+    """Seconds alone and bridged, of each round."""
+    folder = Path(tempfile.mkdtemp(prefix="nbbench-"))
+    os.environ["PYTHONPATH"] = os.getcwd()  # for the engine alone, whose workers import the function
+    try:
+        with opened(kind) as place, pytest.MonkeyPatch.context() as patch:
+            desk = Desk(place, folder)
+            use(desk, patch)
+            desk.start()
+            bridged(20)
+            ALONE[kind.name](place, 20)
+            found = []
+            for _ in range(ROUNDS):
+                alone = ALONE[kind.name](place, count // ROUNDS)
+                found.append((alone, bridged(count // ROUNDS)))
+            desk.close()
+            return found
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def print_table(names: list[str], count: int) -> None:
+    """The table of docs/benchmarks.md."""
+    print(f"\n{count:,} tasks of 5 ms, two workers of the engine; both sides by turns, {ROUNDS} rounds\n")
+    print("| engine | alone | with nbtasks | adds (each round) | aim |\n|---|---|---|---|---|")
+    for kind in PLACES:
+        if kind.name in ALONE and (not names or kind.name in names):
+            found = measure(kind, count)
+            alone, own = (sum(column) for column in zip(*found, strict=True))
+            every = ", ".join(f"{100 * (own / alone - 1):+.0f} %" for alone, own in found)
+            median = statistics.median(own / alone - 1 for alone, own in found)
+            print(f"| {kind.name} | {alone:.1f} s | {own:.1f} s | {100 * median:+.0f} % ({every}) | ≤ +15 % |")
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.engines")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--count", type=int, default=2000)
+    chosen = parser.parse_args()
+    print_table(chosen.names, chosen.count)
+
+
+if __name__ == "__main__":
+    main()
