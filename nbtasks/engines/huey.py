@@ -65,13 +65,13 @@ _urls: list[EngineUrl] = []  # of this consumer: one, once it is known
 _made: dict[str, Huey] = {}  # by lane
 
 
-def run(queue: str, key: str, channel: str, name: str) -> None:
+def run(queue: str, key: str, channel: str, name: str, bundle: bytes) -> None:
     """What a consumer runs."""
     if _seat.channel is None:
         _seat.channel = _side(_urls[0]).far_channel(_urls[0])
     far_end = _seat.channel
     try:
-        bundle = insist(lambda: far_end.fetch_bundle(queue, key))
+        bundle = bundle or insist(lambda: far_end.fetch_bundle(queue, key))
     except LookupError:
         _refuse(queue, key, channel)
         return
@@ -93,7 +93,15 @@ def _leave() -> None:
 
 
 class Consumed(Huey):  # type: ignore[misc]
-    """A Huey that knows one task: `run`."""
+    """A Huey that knows one task: `run`. What it would ask its storage about before and after each is not kept there."""
+
+    def is_revoked(self, task: Any, timestamp: Any = None, peek: bool = True) -> bool:
+        """Never: `FarChannel.begin` says what may not run."""
+        return False
+
+    def delete(self, key: str) -> bool:
+        """Nothing to delete: there are no revocations and no results."""
+        return False
 
     def create_consumer(self, **options: Any) -> Any:
         """As Huey does it. Ends the program when it was told to use greenlets."""

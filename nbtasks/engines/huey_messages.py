@@ -1,6 +1,6 @@
-"""What lies in Huey's queue: the address of a delivery, as JSON. The bundle itself is kept by the channel.
+"""What lies in Huey's queue: the address of a delivery, as MessagePack. The bundle is kept by the channel, or with it when it is small.
 
-Huey pickles what it puts into a queue. Ours is not: whoever can write into the queue can name a delivery, and run nothing.
+Huey pickles what it puts into a queue. This is no pickle: who can write into the queue can name a delivery, and run nothing.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ class Note(msgspec.Struct):
     channel: str
     name: str  # for Huey's log
     priority: int = 0
+    bundle: bytes = b""  # b"": the channel has it
 
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Note).decode
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Note).decode
 
 
-def note_of(one: Shipment, queue: str, channel: str) -> bytes:
-    """The message for a delivery, always the same for the same."""
-    return _encode(Note(one.key, queue, channel, one.name, one.priority))
+def note_of(one: Shipment, queue: str, channel: str, bundle: bytes = b"") -> bytes:
+    """The message for a delivery."""
+    return _encode(Note(one.key, queue, channel, one.name, one.priority, bundle))
 
 
 def key_in(data: bytes, queue: str) -> str:
@@ -54,7 +55,7 @@ class Notes(Serializer):  # type: ignore[misc]
 
     def _deserialize(self, data: bytes) -> Message:
         note = _decode(data)
-        args = (note.queue, note.key, note.channel, note.name)
+        args = (note.queue, note.key, note.channel, note.name, note.bundle)
         return Message(id=note.key, name=TASK, priority=note.priority, args=args, kwargs={})
 
 

@@ -15,6 +15,7 @@ from nbtasks.engines.foreign import TTL, Abilities, Shipment, Sight, State
 from nbtasks.engines.huey_messages import note_of, queue_name
 from nbtasks.engines.urls import EngineUrl
 
+_INLINE = 16 << 10  # bytes of a bundle that go into the message itself
 _PIECE = 64 << 20  # bytes of a bundle in one entry of a list
 _STAMP = struct.Struct(">Q")  # Huey puts the time before a message, so that equal priorities keep their order
 
@@ -59,11 +60,14 @@ class HueyRedis(RedisChannel):
 
     def _put(self, one: Shipment, pipe: Any) -> bytes:
         place = queue_key(one.lane)
-        member = _STAMP.pack(int(time.time() * 1e6)) + note_of(one, self.queue, self._channel)
-        bundle = named(self.queue, "bundle", one.key)
-        view = memoryview(one.bundle)
-        pipe.rpush(bundle, *[bytes(view[at : at + _PIECE]) for at in range(0, len(view), _PIECE)])
-        pipe.expire(bundle, TTL)
+        is_small = len(one.bundle) <= _INLINE
+        if not is_small:
+            bundle = named(self.queue, "bundle", one.key)
+            view = memoryview(one.bundle)
+            pipe.rpush(bundle, *[bytes(view[at : at + _PIECE]) for at in range(0, len(view), _PIECE)])
+            pipe.expire(bundle, TTL)
+        note = note_of(one, self.queue, self._channel, one.bundle if is_small else b"")
+        member = _STAMP.pack(int(time.time() * 1e6)) + note
         pipe.zadd(place, {member: -one.priority})
         return place.encode() + b"\n" + member
 

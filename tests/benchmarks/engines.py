@@ -10,6 +10,7 @@ import argparse
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,7 +41,39 @@ def alone_rq(place: Any, count: int) -> float:
         return time.perf_counter() - began
 
 
-ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq}
+_HUEY_APP = """
+from huey import PriorityRedisHuey, SqliteHuey
+from tests.benchmarks.calls import nap
+huey = {made}
+task = huey.task()(nap)
+"""
+_apps: dict[Place, dict[str, Any]] = {}
+
+
+def alone_huey(place: Any, count: int) -> float:
+    """The same with Huey as it is: a consumer of its own, which keeps that each task has ended."""
+    app = _apps.get(place)
+    if app is None:
+        made = f"SqliteHuey('bench', filename='{place.folder}/alone.db', timeout=60, store_none=True)"
+        if hasattr(place, "socket"):
+            made = f"PriorityRedisHuey('bench', url='unix://{place.socket}', store_none=True)"
+        text = _HUEY_APP.format(made=made)
+        (place.folder / "alone.py").write_text(text)
+        command = [sys.executable, "-m", "huey.bin.huey_consumer", "alone.huey", *"-w 2 -d 0.005 -m 0.02".split()]
+        place.workers.append(place.run(command, PYTHONPATH=os.getcwd()))
+        app = _apps[place] = {}
+        exec(text, app)  # not a module: nbtasks would send it along
+    huey, task = app["huey"], app["task"]
+    huey.flush()
+    began = time.perf_counter()
+    for _ in range(count):
+        task()
+    while huey.result_count() < count:
+        time.sleep(0.01)
+    return time.perf_counter() - began
+
+
+ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq, "huey-sqlite": alone_huey, "huey-redis": alone_huey}
 
 
 def bridged(count: int) -> float:
