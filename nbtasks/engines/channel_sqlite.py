@@ -84,6 +84,8 @@ class SqliteChannel:
     def poll(self) -> list[Arrival]:
         """As `Engine`."""
         version = self.file.version()
+        if self.file.inode != self._inode:
+            raise EngineDown(f"{self.file.path} was removed, or another file put in its place")
         if version == self._seen:
             return []
         self.pace.note()
@@ -151,8 +153,6 @@ class SqliteChannel:
 
     def sights(self, keys: Sequence[str], queued: Callable[[Do], set[str]]) -> dict[str, Sight]:
         """What `Engine.in_flight` gives; `queued` reads the keys that are in the engine's own queue."""
-        if self.file.has_gone():
-            raise EngineDown(f"{self.file.path} was removed, or another file put in its place")
         with self.file.talking() as do:
             rows = {
                 key: do(

@@ -93,7 +93,10 @@ class Storage(SqliteStorage):  # type: ignore[misc]
     def __init__(self, name: str, url: EngineUrl, **options: Any) -> None:
         self._url = url
         self._seat = threading.local()
-        open_file(url).version()  # first, so that the file is made as the channel wants it
+        file = open_file(url)
+        file.version()  # first, so that it is made as the channel wants it
+        self._inode = file.inode
+        file.close()
         super().__init__(name, filename=path_of(url), **options)
 
     def _create_connection(self) -> sqlite3.Connection:
@@ -113,21 +116,22 @@ class Storage(SqliteStorage):  # type: ignore[misc]
         file, pace = self._watched
         deadline = time.monotonic() + _LOOKS
         while True:
-            version = file.version()
+            version = self._look(file)
             if (data := super().dequeue()) is not None:
                 pace.note()
                 return bytes(data)
-            while file.version() == version:
+            while self._look(file) == version:
                 if time.monotonic() >= deadline:
-                    self._look_for_file(file)
                     return None
                 time.sleep(pace.pause)
 
-    def _look_for_file(self, file: File) -> None:
-        if file.has_gone():
+    def _look(self, file: File) -> int:
+        version = file.version()
+        if file.inode != self._inode:  # it was removed, and is another
+            self._inode = file.inode
             self.close()
-            file.version()
             self.initialize_schema()
+        return version
 
 
 def storage(url: EngineUrl) -> dict[str, Any]:

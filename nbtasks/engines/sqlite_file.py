@@ -38,11 +38,11 @@ class Pace:
 
 
 class File:
-    """One connection to the file, opened when it is needed; for one thread of one process."""
+    """One connection to the file, opened when it is needed, and anew when the file is another; for one thread of one process."""
 
     def __init__(self, path: str, schema: str, waits: float) -> None:
         self.path, self.schema, self.waits = path, schema, waits
-        self.inode = 0  # of the file that is, or was, open
+        self.inode = 0  # of the file that is open: another one when it was removed and made anew
         self._connection: sqlite3.Connection | None = None
 
     @contextlib.contextmanager
@@ -80,6 +80,8 @@ class File:
             return int(do("pragma data_version").fetchone()[0])
 
     def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self._has_gone():
+            self.close()
         if self._connection is None:
             # What is in it is for nobody else; SQLite gives the files beside it the same permissions. One that is there is not
             # opened by us: to close it would drop the locks of every other connection of this process.
@@ -114,17 +116,11 @@ class File:
         made.execute(f"pragma journal_size_limit={_WAL_KEPT}")
         made.executescript(self.schema)
 
-    def has_gone(self) -> bool:
-        """Whether the file was removed or another put in its place; then it is opened anew the next time."""
-        if self._connection is None:
-            return False
+    def _has_gone(self) -> bool:
         try:
-            is_same = os.stat(self.path).st_ino == self.inode
+            return os.stat(self.path).st_ino != self.inode
         except OSError:
-            is_same = False
-        if not is_same:
-            self.close()
-        return not is_same
+            return True
 
     def close(self) -> None:
         """Let go."""
