@@ -16,6 +16,7 @@ import click
 from nbtasks import api, cli_graph, cli_show, config
 from nbtasks.cli_clean import clean
 from nbtasks.cli_follow import follow
+from nbtasks.cli_key import key
 from nbtasks.cli_notebooks import enable, refresh
 from nbtasks.cli_run import run_file
 from nbtasks.cli_schedule import schedule
@@ -291,5 +292,5 @@ def _verdict(records: Sequence[Record]) -> int:
     return 0 if all(record.status is Status.SUCCEEDED for record in records) else FAILED
 
 
-for command in (worker, workers, stop, clean, doctor, refresh, enable, run_file, schedule):
+for command in (worker, workers, stop, clean, doctor, refresh, enable, run_file, schedule, key):
     cli.add_command(command)

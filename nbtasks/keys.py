@@ -15,7 +15,7 @@ import stat
 import time
 
 from nbtasks import config
-from nbtasks.errors import QueueError, QueueUnsafe
+from nbtasks.errors import OptionError, QueueError, QueueUnsafe
 
 SIZE = 32
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -61,6 +61,36 @@ def find_key() -> bytes:
             f"there is no key at {path}, so nothing can be verified: run `nbtasks key export FILE` on the machine that "
             f"submits, and `nbtasks key import FILE` here, or let NBTASKS_KEY_FILE name a copy of it"
         ) from None
+
+
+def export_key(path: str) -> None:
+    """Write a copy of the key to the new file `path`, for another machine. Raises OptionError when there is a file already."""
+    try:
+        _write(path, load_key().hex().encode() + b"\n")
+    except FileExistsError:
+        raise OptionError(f"{path} is there already: give a new name, or remove it") from None
+
+
+def import_key(path: str, *, replace: bool = False) -> str:
+    """Make the key in the file `path` that of this user; where it is now.
+
+    Raises OptionError when there is another one, which only `replace` sets aside (as ``key.old-…``): what it signed can be
+    read no more. Raises QueueError and QueueUnsafe as `load_key` does, about `path`.
+    """
+    key = _read(path)
+    target = config.settings().key_file or os.path.join(config.settings().state_dir, "key")
+    os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+    if os.path.lexists(target):
+        if _read(target) == key:
+            return target
+        if not replace:
+            raise OptionError(
+                f"there is another key at {target}: what it signed could not be read any more. `--replace` sets it aside"
+            )
+        os.rename(target, f"{target}.old-{time.strftime('%Y%m%d-%H%M%S')}")
+    _write(target, key.hex().encode() + b"\n")
+    _flush_folder(os.path.dirname(target))
+    return target
 
 
 def derive(key: bytes, queue_uuid: str, kind: str) -> bytes:

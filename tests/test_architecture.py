@@ -38,7 +38,7 @@ FLOORS = {
         engines.foreign engines.wire engines.cupboard engines.far_slot engines.far_template engines.nurseries engines.courier engines.far
         engines.channel_redis engines.rq
         engines.sqlite_file engines.channel_sqlite engines.huey_messages engines.huey_redis engines.huey_sqlite engines.huey engines.registry
-        engines.flights engines.loading engines.landing engines.fleet engines.adoption engines.bridge
+        engines.flights engines.loading engines.landing engines.errands engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """
         worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.flusher worker.standing worker.bridging worker.agenda worker.supervisor
@@ -57,7 +57,7 @@ FLOORS = {
         jupyter.pending jupyter.here jupyter.transforming jupyter.completing jupyter.sending jupyter.remembered jupyter.verbs
         jupyter.magics jupyter.extension
         jupyter.saved jupyter.enable
-        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli __main__
+        cli_show cli_graph cli_clean cli_follow cli_doctor cli_worker cli_run cli_schedule cli_notebooks cli_key cli __main__
     """,
 }
 ORDER = [f"nbtasks.{name}" for floor in FLOORS.values() for name in floor.split()]

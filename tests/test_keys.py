@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nbtasks import config, keys
-from nbtasks.errors import QueueError, QueueUnsafe
+from nbtasks import cli, config, keys
+from nbtasks.errors import OptionError, QueueError, QueueUnsafe
 
 
 @pytest.fixture
@@ -114,3 +114,35 @@ def test_sub_keys_differ_by_queue_and_kind() -> None:
     assert len(made) == 4
     assert keys.derive(key, "a", "call") == keys.derive(key, "a", "call")
     assert {len(sub) for sub in made} == {32}
+
+
+def test_the_key_is_carried_to_another_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.configure(state_dir=str(tmp_path / "here"))
+    key, copy = keys.load_key(), str(tmp_path / "copy")
+    assert cli.run(["key", "export", copy]) == 0
+    assert os.stat(copy).st_mode & 0o777 == 0o600
+    assert cli.run(["key", "export", copy]) == 2
+    config.configure(state_dir=str(tmp_path / "there"))
+    with pytest.raises(QueueError, match="nbtasks key import FILE"):
+        keys.find_key()
+    assert not (tmp_path / "there").exists(), "looking makes none"
+    for _ in range(2):
+        assert cli.run(["key", "import", copy]) == 0
+    assert keys.find_key() == keys.load_key() == key
+
+
+def test_another_key_is_set_aside_only_when_asked(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_text("ab" * 32 + "\n")
+    copy.chmod(0o600)
+    config.configure(state_dir=str(tmp_path / "there"))
+    old = keys.load_key()
+    with pytest.raises(OptionError, match="--replace"):
+        keys.import_key(str(copy))
+    assert keys.load_key() == old
+    keys.import_key(str(copy), replace=True)
+    assert keys.load_key() == bytes.fromhex("ab" * 32)
+    assert [path.read_text().strip() for path in (tmp_path / "there").glob("key.old-*")] == [old.hex()]
+    copy.chmod(0o644)
+    with pytest.raises(QueueUnsafe, match="chmod 600"):
+        keys.import_key(str(copy))

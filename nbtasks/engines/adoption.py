@@ -9,7 +9,8 @@ from nbtasks.engines import wire
 from nbtasks.engines.fleet import Fleet
 from nbtasks.engines.flights import Flight
 from nbtasks.errors import NbtasksError
-from nbtasks.queue import members, records
+from nbtasks.queue import members, records, recovery
+from nbtasks.queue.deaths import Death
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.tickets import Ticket, parse_ticket
 
@@ -59,6 +60,9 @@ def _take(fleet: Fleet, owner: str, ticket: Ticket) -> None:
     source, target = (queue.layout.running_folder(name) for name in (owner, fleet.me))
     if queue.disk.move(f"{source}/{ticket}", f"{target}/{mine}"):
         flight = Flight(spec, mine, _keys(queue, ticket))
+        if flight.is_errand:  # it was never there
+            recovery.lose(queue, fleet.me, spec, mine, Death())
+            return
         flight.sent_at = 0.0
         flight.copy_files(queue, ticket.delivery)
         fleet.add(flight)

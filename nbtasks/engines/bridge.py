@@ -108,6 +108,7 @@ class Bridge:
             self._touch(lambda: self.fleet.stop(flights))
         if not self.down or now >= self.again:
             self._touch(self._exchange)
+        self.fleet.errands.collect()
         self.fleet.landing.settle()
         self._wait()
 
@@ -175,7 +176,7 @@ class Bridge:
             bell.hang(f"{folder}/idle" if room else folder)
         if room and self.claimer.find_head() is not None:
             return  # a ticket came between the look and the hanging of the bell
-        fds = [bell.fd for bell in self.bells[1:] if bell.fd >= 0]
+        fds = [*self.fleet.errands.descriptors(), *(bell.fd for bell in self.bells[1:] if bell.fd >= 0)]
         if self.parent is not None and os.getppid() == self.duty.supervisor:
             fds.append(self.parent)
         moments = [*self._moments(), *self._engine_pause(fds)]

@@ -36,6 +36,10 @@ def talking(what: str) -> Generator[None]:
         yield
     except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
         raise EngineFull(f"{what} refuses the user or password: {error}") from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise EngineFull(
+            f"{what} is full: it takes nothing before something is removed, or its maxmemory raised"
+        ) from error
     except _DOWN as error:
         raise EngineDown(f"{what} does not answer ({hide(str(error))})") from error
     except redis.RedisError as error:
@@ -202,6 +206,10 @@ class RedisChannel:
                 if not self.client.expire(name, _BLOB_TTL):
                     self.client.set(name, read(hash), ex=_BLOB_TTL)
             self._offered[hash] = now
+
+    def forget_offers(self) -> None:
+        """As `Engine`."""
+        self._offered.clear()
 
     def close(self) -> None:
         """As `Engine`."""

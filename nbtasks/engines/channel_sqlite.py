@@ -188,6 +188,10 @@ class SqliteChannel:
                     do("insert into nbtasks_blob (made, queue, hash, data) values (?, ?, ?, ?)", row)
             self._offered[hash] = now
 
+    def forget_offers(self) -> None:
+        """As `Engine`."""
+        self._offered.clear()
+
     def _sweep(self) -> None:
         """Now and then: what nobody will ask for any more goes."""
         if time.monotonic() - self._swept < _SWEEP:

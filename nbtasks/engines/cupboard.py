@@ -40,7 +40,7 @@ def fill(hashes: Iterable[str], fetch: Callable[[str], bytes]) -> None:
             with open(hidden, "xb") as file:
                 file.write(fetch(hash))
             os.rename(hidden, path)
-    _sweep(here)
+            _sweep(here)
 
 
 def read(hash: str) -> bytes:

@@ -7,6 +7,8 @@ own (`far_slot`), so whatever it does to itself is seen and told from here.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import os
 import secrets
 import shutil
@@ -15,13 +17,13 @@ import time
 
 import msgspec
 
-from nbtasks import keys, processes
+from nbtasks import config, keys, processes
 from nbtasks.engines import cupboard, far_slot, wire
 from nbtasks.engines.courier import Courier, Tail, insist
 from nbtasks.engines.far_slot import Hand
 from nbtasks.engines.foreign import FarChannel
 from nbtasks.engines.nurseries import Nursery
-from nbtasks.errors import EngineError, NbtasksError
+from nbtasks.errors import EngineError, FrameForged, NbtasksError
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
 from nbtasks.queue.members import Stop
 from nbtasks.run import type_name
@@ -32,6 +34,11 @@ _ASKS = 0.5  # seconds between two looks for a request to stop
 _TERM_TO_KILL = 1.0
 _SHORT = 0.05  # seconds; what took less had no time to start processes
 _PIECE = 1 << 20
+_is_warm = False
+_FORGED = (
+    "the task was not signed with the key of this worker, so nothing of it was unpickled. If it is yours, run `nbtasks key "
+    "export FILE` where you submit, and `nbtasks key import FILE` here"
+)
 
 
 def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
@@ -47,7 +54,8 @@ def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
         bundle = wire.unpack(data, address, key)
         _check_versions(bundle.order)
     except NbtasksError as error:
-        refusal = wire.Refused(f"refused by {wire.where()}: {error}", type_name(error))
+        why = _FORGED if isinstance(error, FrameForged) else str(error)
+        refusal = wire.Refused(f"refused by {wire.where()}: {why}", type_name(error))
         packet = wire.Packet(address.id, address.delivery, "", 0, [refusal])
         sealed = wire.seal(packet, address.queue, key if isinstance(error, EngineError) else None)
         insist(lambda: channel.send(address.queue, address.channel, sealed))
@@ -55,6 +63,16 @@ def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
     token = secrets.token_hex(8)
     if insist(lambda: channel.begin(address.queue, bundle.key, token)):  # else: another run of it has begun
         FarRun(bundle, key, channel, nursery, token).run()
+
+
+def warm() -> None:
+    """Do once what every process forked from this one would do otherwise, and what takes long: for the parent of many."""
+    global _is_warm
+    if not _is_warm:
+        _is_warm = True
+        config.settings()
+        hmac.digest(b"key", b"data", "sha256")  # OpenSSL looks for its providers at the first use
+        hashlib.sha256(b"data").hexdigest()
 
 
 def _check_versions(order: wire.Order) -> None:
@@ -92,25 +110,28 @@ class FarRun:
             self.courier.put(wire.Begun(processes.host_name(), os.getpid(), wire.HERE))
             queue = self.bundle.frame.queue
             insist(lambda: cupboard.fill(self.bundle.order.offered, lambda hash: self.channel.fetch_blob(queue, hash)))
-            hand = self.nursery.start(self.bundle)
-            self._watch(hand, Tail(hand.folder, self.bundle.key))
+            hand = self._start()
+            while not self._watch(hand, Tail(hand.folder, self.bundle.key)):
+                hand = self._start()
         except LookupError as error:
-            self._refuse(
-                f"the blob {error} is not with the engine any more: it was dropped to make room, or is a day old"
-            )
+            self._end_with(wire.Lacking(str(error)))
         except OSError as error:
-            self._refuse(f"the task could not be started: {error}")
+            self._end_with(wire.Refused(f"on {wire.where()}: the task could not be started: {error}"))
         finally:
             if hand is not None:
                 self._let_go(hand)
 
-    def _refuse(self, why: str) -> None:
-        self.courier.put(wire.Refused(f"on {wire.where()}: {why}"))
+    def _start(self) -> Hand:
+        return self.nursery.start(self.bundle, lambda: self.courier.keep(time.monotonic()))
+
+    def _end_with(self, message: wire.Message) -> None:
+        self.courier.put(message)
         self.courier.flush_all()
 
     # Watching.
 
-    def _watch(self, hand: Hand, tail: Tail) -> None:
+    def _watch(self, hand: Hand, tail: Tail) -> bool:
+        """See it through. False when a warm process was found dead: the task has not begun, and gets another."""
         pause = _FIRST_LOOK
         while True:
             if not hand.wait(pause):
@@ -129,9 +150,13 @@ class FarRun:
                 self._look(hand, tail)
         is_whole = bool(kind) and self._relay(hand, tail, size)
         self.nursery.over(hand, kind if is_whole else b"")
+        if not is_whole and hand.is_warm and not self.started:
+            shutil.rmtree(hand.folder, ignore_errors=True)
+            return False
         self.is_over = True
         if not is_whole:
             self._tell_death(hand, tail)
+        return True
 
     def _has_started(self) -> None:
         self.started = time.monotonic()
@@ -141,6 +166,7 @@ class FarRun:
     def _look(self, hand: Hand, tail: Tail) -> None:
         """What is due now and then: output goes out, requests come in, the ladder is climbed."""
         now = self.looked = time.monotonic()
+        hand.learn()
         if self.courier.is_clear:
             self.courier.put(*tail.look())
         self.courier.keep(now)
@@ -220,7 +246,7 @@ class FarRun:
         self.courier.put(
             wire.Died(
                 exit_code=None if number else os.waitstatus_to_exitcode(status), signal=number,
-                out_of_memory=number == signal.SIGKILL and processes.oom_kills() > hand.oom_before,
+                out_of_memory=number == signal.SIGKILL and hand.oom_before not in (None, processes.oom_kills()),
                 kind=stop.kind, reason=stop.reason,
             )
         )  # fmt: skip
@@ -231,7 +257,7 @@ class FarRun:
             self.nursery.over(hand, b"")
         if hand.status is not None:
             if self.took >= _SHORT or not self.took:  # what took less had no time to start processes
-                processes.kill_tree(hand.process, hand.mark)
+                hand.kill_all()
             shutil.rmtree(hand.folder, ignore_errors=True)
         else:
             for kind in (LOG, EVENTS, PROGRESS):

@@ -27,6 +27,7 @@ from nbtasks.capture import Capture
 from nbtasks.engines import cupboard, wire
 from nbtasks.engines.base import facts_of_stop
 from nbtasks.frames import Frame
+from nbtasks.processes import Identity
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
 from nbtasks.queue.members import Stop
 from nbtasks.worker.warm import Warmth
@@ -158,9 +159,9 @@ class Hand:
 
     def __init__(self, pid: int, sock: socket.socket, folder: str, *, is_warm: bool = False) -> None:
         self.is_warm = is_warm  # it has run another task before
-        self.process = processes.identify(pid)
         self.pid, self.sock, self.folder = pid, sock, folder
-        self.oom_before = processes.oom_kills()
+        self.process: Identity | None = None
+        self.oom_before: int | None = None
         self.status: int | None = None  # as of waitpid, once it has ended
         # Its socket may be held open by what it has forked: that it died is seen by this.
         self.pidfd = processes.open_pidfd(pid)
@@ -168,6 +169,18 @@ class Hand:
         for fd in (sock.fileno(), self.pidfd):
             if fd is not None:
                 self._poll.register(fd, select.POLLIN)
+
+    def learn(self) -> None:
+        """Look closer at it, for it takes longer: what is needed to end it, and to tell of its end."""
+        if self.process is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process = processes.identify(self.pid)
+            self.oom_before = processes.oom_kills()
+
+    def kill_all(self) -> None:
+        """Kill it and all that it has started."""
+        root = self.process or (0 if self.status is not None else self.pid)
+        processes.kill_tree(root, self.mark)
 
     @property
     def mark(self) -> str:

@@ -12,6 +12,8 @@ takes its runner along.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import os
 import select
 import shutil
@@ -117,7 +119,7 @@ class Template:
         hand.close()
 
     def _end(self, hand: Hand) -> None:
-        processes.kill_tree(hand.process, hand.mark)
+        hand.kill_all()
 
 
 def listen(path: str) -> socket.socket | None:
@@ -158,6 +160,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sources.look()  # here, and not in each of the processes that are forked
+    hmac.digest(b"key", b"data", "sha256")
+    hashlib.sha256(b"data").hexdigest()
     if len(arguments) == 1:
         return Template([socket.socket(fileno=int(arguments[0]))], None, None).work()
     path, pid = arguments[0], int(arguments[1])

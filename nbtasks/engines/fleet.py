@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from nbtasks.engines import wire
+from nbtasks.engines.errands import Errands
 from nbtasks.engines.flights import Flight
 from nbtasks.engines.foreign import Engine, EngineFull, State
 from nbtasks.engines.landing import Landing
@@ -31,6 +32,7 @@ class Fleet:
         self.keys: dict[str, Flight] = {}
         self.loader = Loader(queue, me, engine)
         self.landing = Landing(queue, me, engine, say, self._gone)
+        self.errands = Errands(queue, me, self._gone)
         self.full_until, self._full_pause = 0.0, _SHORTEST
         self.next_check = 0.0
 
@@ -74,11 +76,12 @@ class Fleet:
             self.full_until = time.monotonic() + _LONGEST
             return None
         self.add(flight)
-        if outcome is None:
-            self.say(f"Executing {flight.spec.name}[{flight.spec.short}]")
-        else:
+        if outcome is not None:
             flight.shipment = None
             self.landing.finish(flight, outcome)
+            return flight
+        if flight.is_errand:
+            self.errands.start(flight)
         return flight
 
     def _spec(self, ticket: Ticket) -> Spec:
@@ -91,8 +94,6 @@ class Fleet:
         hashes = {hash for flight in batch for hash in flight.offers}
         try:
             self.engine.offer_blobs(hashes, self.queue.blobs.read)
-            for flight in batch:
-                flight.tried = True
             self.engine.send([flight.shipment for flight in batch if flight.shipment is not None])
         except EngineFull as error:
             self._take_back(batch, error)
@@ -100,6 +101,7 @@ class Fleet:
         now = time.monotonic()
         for flight in batch:
             flight.shipment, flight.sent_at, flight.heard = None, now, now
+            self.say(f"Executing {flight.spec.name}[{flight.spec.short}]")
         self._full_pause = _SHORTEST
         self.stop(batch)  # asked for between the look and the shipment
 
@@ -109,7 +111,8 @@ class Fleet:
             self.loader.unmark(flight)
             self.landing.put_back(flight)
         self.full_until = time.monotonic() + self._full_pause
-        self.say(f"{error}; {len(batch)} tasks are queued again, the next try is in {self._full_pause:g} s")
+        if self._full_pause == _SHORTEST:  # else it was said before
+            self.say(f"{error}; its tasks are queued again, and it is tried again every few seconds")
         self._full_pause = min(_LONGEST, self._full_pause * 2)
 
     def resend(self) -> None:
@@ -147,7 +150,8 @@ class Fleet:
         if now < self.next_check:
             return
         self.next_check = now + CHECK
-        flying = [one for one in self.flights.values() if one.shipment is None and one.ending is None]
+        mine = (one for one in self.flights.values() if not one.is_errand)
+        flying = [one for one in mine if one.shipment is None and one.ending is None]
         asked = [one for one in flying if now - one.sent_at >= CHECK]
         if not asked:
             return
@@ -168,7 +172,9 @@ class Fleet:
         for flight in flights:
             with contextlib.suppress(FileNotFoundError):
                 word = self.queue.disk.read(self.queue.layout.cancel_file(flight.ticket.id), 64).decode() or "cancel"
-                if flight.shipment is None and word != flight.stop_word and flight.ticket in self.flights:
+                if flight.is_errand:
+                    self.errands.stop(flight)
+                elif flight.shipment is None and word != flight.stop_word and flight.ticket in self.flights:
                     words[flight.key] = word
         if words:
             never = self.engine.stop(words)

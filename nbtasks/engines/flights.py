@@ -33,9 +33,10 @@ class Flight:
         self.keys = self.all_keys = keys or (wire.key_of(ticket),)
         self.shipment: Shipment | None = None  # until the engine has taken it
         self.offers: tuple[str, ...] = ()
-        self.tried = False  # it may have been taken, and the answer was lost
+        self.is_errand = spec.kind == "map"  # it makes tasks: that can be done only where the queue is
         self.doubt = False  # the engine was away meanwhile, and may have forgotten
         self.begun = False
+        self.is_running = False  # so the engine says
         self.token = ""
         self.number = 0  # of the next packet
         self.sent_at = self.heard = time.monotonic()
@@ -85,7 +86,7 @@ class Flight:
                 if message.last:
                     self.ending = message
                 return False
-            case wire.Died() | wire.Refused():
+            case wire.Died() | wire.Refused() | wire.Lacking():
                 self.ending = message
                 return False
         return True

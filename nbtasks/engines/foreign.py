@@ -108,6 +108,10 @@ class Engine(Protocol):
         """See to it that the far side finds these blobs; `read` gives one. Nothing to do unless `can.blobs`. Raises EngineFull."""
         ...
 
+    def forget_offers(self) -> None:
+        """The blobs that were offered may be gone: offer them again. Asked only of engines with `can.blobs`."""
+        ...
+
     def descriptors(self) -> Iterable[int]:
         """What becomes readable when there is something to `poll`; none: it is asked every `pause` seconds."""
         ...

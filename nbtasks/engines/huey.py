@@ -9,6 +9,7 @@ of life, or by its process, and delivered again. Retries, results and time limit
 
 from __future__ import annotations
 
+import logging
 import threading
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from huey.api import Huey
 
 from nbtasks import config
-from nbtasks.engines import far, wire
+from nbtasks.engines import far
 from nbtasks.engines.courier import insist
 from nbtasks.engines.foreign import Engine
 from nbtasks.engines.huey_messages import Delivery, Notes, queue_name
@@ -25,6 +26,7 @@ from nbtasks.engines.urls import EngineUrl, parse_all
 from nbtasks.errors import EngineError, OptionError
 
 _NAME = "huey"
+_log = logging.getLogger("huey")
 
 
 def _side(url: EngineUrl) -> ModuleType:
@@ -73,19 +75,9 @@ def run(queue: str, key: str, channel: str, name: str, bundle: bytes) -> None:
     try:
         bundle = bundle or insist(lambda: far_end.fetch_bundle(queue, key))
     except LookupError:
-        _refuse(queue, key, channel)
+        _log.warning("%s (%s) is not run: what it needs is not in the storage any more; it is sent again", name, key)
         return
     far.run(bundle, far_end, _seat.nursery)
-
-
-def _refuse(queue: str, key: str, channel: str) -> None:
-    """Say that the bundle is gone, unless that is so because nobody wants it run."""
-    far_end, token = _seat.channel, "gone"
-    if insist(lambda: far_end.begin(queue, key, token)):
-        why = "what it needs is not with the engine any more: it was dropped to make room, or is a week old"
-        id, _, delivery = key.rpartition(".")
-        packet = wire.Packet(id, int(delivery), "", 0, [wire.Refused(f"refused by {wire.where()}: {why}")])
-        insist(lambda: far_end.send(queue, channel, wire.seal(packet, queue, None)))
 
 
 def _leave() -> None:

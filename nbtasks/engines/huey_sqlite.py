@@ -51,7 +51,7 @@ class HueySqlite(SqliteChannel):
         try:
             SqliteStorage(queue_name("default"), self.file.path).close()
         except sqlite3.OperationalError as error:
-            raise EngineDown(f"{self.file.path} cannot be written just now ({error})") from error
+            raise EngineDown(f"{self.file.path} does not answer ({error})") from error
 
     def listen(self, queue: str, channels: Sequence[str]) -> None:
         """As `Engine`."""

@@ -66,6 +66,9 @@ class Landing:
             case wire.Refused():
                 failure = Failure(type=ending.error, message=ending.text)
                 self.finish(flight, self._failed(flight, ending.text, "damaged", failure))
+            case wire.Lacking():
+                self.engine.forget_offers()
+                self._deliver_again(flight, f"it has dropped the blob {ending.hash}", has_begun=False)
 
     def _land_outcome(self, flight: Flight) -> None:
         data = b"".join(flight.pieces)
@@ -181,6 +184,8 @@ class Landing:
 
     def judge(self, flight: Flight, sight: Sight) -> None:
         """Whether the engine still has it. What it has lost is delivered again, or ends."""
+        if sight.state is State.RUNNING and not flight.is_running:
+            flight.is_running, flight.heard = True, time.monotonic()
         silent = time.monotonic() - flight.heard
         lease = config.settings().lease
         if sight.state is State.QUEUED or flight in self._unwritten:
@@ -194,10 +199,15 @@ class Landing:
             self._lose(flight, sight.words or "it ended without an outcome, or was dropped")
 
     def _lose(self, flight: Flight, words: str) -> None:
-        spec, key = flight.spec, flight.key
-        never = key in self.engine.stop({key: "terminate"}) and not flight.begun and not flight.doubt
-        self.engine.forget([key], ended=False)
-        if never and spec.at_most_once:
+        never = flight.key in self.engine.stop({flight.key: "terminate"}) and not flight.begun and not flight.doubt
+        self.engine.forget([flight.key], ended=False)
+        if self.engine.can.blobs:
+            self.engine.forget_offers()  # what has dropped one thing may have dropped others
+        self._deliver_again(flight, words, has_begun=not never)
+
+    def _deliver_again(self, flight: Flight, words: str, *, has_begun: bool) -> None:
+        spec = flight.spec
+        if spec.at_most_once and not has_begun:
             self.queue.disk.remove(flight.path(self.queue, STARTED))
         death = Death(reason=f"{self.engine.url.kind}: {words}")
         self.say(f"{spec.name}[{spec.short}] was lost at {self.engine.url.shown}: {words}")

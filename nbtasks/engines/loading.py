@@ -30,7 +30,7 @@ class Loader:
         self.queue, self.me, self.engine = queue, me, engine
 
     def load(self, ticket: Ticket) -> tuple[Flight, Outcome | None]:
-        """The flight of a claimed ticket with its shipment; or with the outcome that it ends with at once.
+        """The flight of a claimed ticket with its shipment, if it is to be shipped; or with the outcome that it ends with.
 
         Raises OSError when a file of the queue cannot be read or written just now.
         """
@@ -45,6 +45,8 @@ class Loader:
             return flight, expiring.ended(ticket, self.me)[0]
         if self.queue.disk.exists(self.queue.layout.cancel_file(ticket.id)):
             return flight, self.not_run(ticket, Status.CANCELLED, "")
+        if flight.is_errand:
+            return flight, None
         try:
             flight.shipment = self._ship(flight, call)
         except NbtasksError as error:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from nbtasks import processes
@@ -25,8 +26,8 @@ _MODULE = [sys.executable, "-m", "nbtasks.engines.far_template"]
 class Nursery(Protocol):
     """Makes runners for one thread of the engine's process."""
 
-    def start(self, bundle: wire.Bundle) -> Hand:
-        """A runner that runs this bundle. Raises OSError."""
+    def start(self, bundle: wire.Bundle, slow: Callable[[], object]) -> Hand:
+        """A runner that runs this bundle; `slow` is called when that will take a while. Raises OSError."""
         ...
 
     def over(self, hand: Hand, how: bytes) -> None:
@@ -47,11 +48,13 @@ class Template:
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = os.getpid()
+        self._slow: Callable[[], object] = int
 
-    def start(self, bundle: wire.Bundle) -> Hand:
+    def start(self, bundle: wire.Bundle, slow: Callable[[], object]) -> Hand:
         """As `Nursery`."""
         if self._pid != os.getpid():  # this is a fork: the template serves who made it
             self._control, self._process, self._pid = None, None, os.getpid()
+        self._slow = slow
         for _ in range(_TRIES):
             with contextlib.suppress(OSError):
                 hand = self._ask(bundle.spec.need)
@@ -77,6 +80,7 @@ class Template:
 
     def _open(self) -> socket.socket:
         """A connection to the template, which is started for it."""
+        self._slow()
         ours, its = socket.socketpair()
         with its:
             self._process = subprocess.Popen(
@@ -110,7 +114,7 @@ class Template:
                 if kind == ENDED and pid == hand.pid:
                     hand.status = status
         except OSError:  # it takes too long, or the template went; then it is ended with our connection
-            processes.kill_tree(hand.process, hand.mark)
+            hand.kill_all()
             hand.status = signal.SIGKILL
             self.close()
 
@@ -136,6 +140,7 @@ class Shared(Template):
             return far_template.connect(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # of one that died
+        self._slow()
         self._process = subprocess.Popen(
             [*_MODULE, path, str(owner.pid)], stdin=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, **processes.mark_environment()},

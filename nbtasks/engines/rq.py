@@ -6,6 +6,7 @@ watches over the task, whose process comes from a template that all horses of on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import redis
 import rq
 import rq.version as rq_version
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from rq.job import Job, JobStatus
 
@@ -71,8 +72,8 @@ class Rq(RedisChannel):
         job = queue.create_job(
             "nbtasks.engines.rq.run", args=(self._argument(one, pipe),), timeout=-1, result_ttl=0, failure_ttl=_FAILED_TTL,
             description=one.name, job_id=job_id(one.key),
-            # RQ's worker reads this before it forks: so its horses have nbtasks loaded, and need not load it for each job.
-            meta={"nbtasks": far.run},
+            # RQ's worker reads this before it forks: so its horses need not load nbtasks for each job.
+            meta={"nbtasks": _Warm()},
         )  # fmt: skip
         queue.enqueue_job(job, pipeline=pipe, at_front=one.priority > 5)
         return "1"
@@ -116,10 +117,10 @@ class Rq(RedisChannel):
                 self.forget_marks(keys, pipe, ended=ended)
                 pipe.execute()
             for key in keys if not ended else ():
-                try:
-                    Job.fetch(job_id(key), connection=self.client).delete()
-                except rq.exceptions.NoSuchJobError:
-                    continue
+                with contextlib.suppress(rq.exceptions.NoSuchJobError):
+                    job = Job.fetch(job_id(key), connection=self.client)
+                    if job.get_status(refresh=False) != JobStatus.STARTED:  # else RQ would stumble over it
+                        job.delete()
 
 
 def queue_name(lane: str) -> str:
@@ -135,14 +136,29 @@ def job_id(key: str) -> str:
 # The far side.
 
 
+def warm() -> None:
+    """Load what a work horse needs."""
+    far.warm()
+
+
+class _Warm:
+    """Where this is unpickled, `warm` is called."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return warm, ()
+
+
 def run(argument: bytes | tuple[str, int]) -> None:
     """What a work horse of RQ runs."""
     job = rq.get_current_job()
     assert job is not None
-    pool = job.connection.connection_pool
-    options = pool.connection_kwargs | {"retry": Retry(NoBackoff(), 0), "socket_timeout": 10.0}
-    client = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
-    far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
+    client = job.connection
+    patience = client.get_retry()
+    client.set_retry(Retry(NoBackoff(), 0))  # while the task runs, nobody sleeps over a broker that is down
+    try:
+        far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
+    finally:
+        client.set_retry(patience or Retry(ExponentialBackoff(), 3))  # RQ's own steps that follow may wait
 
 
 def _fetch(client: redis.Redis, name: str, count: int) -> bytes:

@@ -53,13 +53,13 @@ class File:
         except sqlite3.Error as error:
             code = _code(error)
             if code in _BUSY:
-                raise EngineDown(f"{self.path} is locked by another program") from error
+                raise EngineDown(f"{self.path} does not answer: another program has locked it") from error
             if code in _AWAY:
                 self.close()
-                raise EngineDown(f"{self.path} cannot be read or written just now ({error})") from error
+                raise EngineDown(f"{self.path} does not answer ({error})") from error
             raise EngineFull(f"{self.path}: {error}") from error
         except OSError as error:
-            raise EngineDown(f"{self.path} cannot be opened ({error.strerror})") from error
+            raise EngineDown(f"{self.path} does not answer ({error.strerror})") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[Do]:

@@ -29,7 +29,7 @@ TRANSPORTS = {
     "huey": ("redis", "rediss", "unix", "sqlite"),
 }
 _PATHS = ("unix", "sqlite")
-_SECRET = re.compile(r"//([^/@\s]*)@|([?&]password=)[^&#\s]*")
+_SECRET = re.compile(r"//(?!/)[^@\s]*@|([?&]password=)[^&#\s]*")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def parse_all(text: str | list[str] | tuple[str, ...]) -> tuple[EngineUrl, ...]:
 
 def hide(text: str) -> str:
     """`text` with every user and password of an address in it left out."""
-    return _SECRET.sub(lambda match: "//" if match[2] is None else f"{match[2]}…", text)
+    return _SECRET.sub(lambda match: "//" if match[1] is None else f"{match[1]}…", text)
 
 
 def _check_place(text: str, kind: str, transport: str, rest: str) -> None:

@@ -133,11 +133,15 @@ class _Claims(msgspec.Struct):
     outcome: Order
 
 
+_decode_claims = msgspec.json.Decoder(_Claims).decode
+_decode_order = msgspec.json.Decoder(Order).decode
+
+
 def peek(data: bytes) -> Address:
     """Whom to answer about a bundle that cannot be trusted. Raises FrameError when it is none."""
     line = data[: max(0, data.find(b"\n", 0, headers.LIMIT))]
     try:
-        said = msgspec.json.decode(line, type=_Claims)
+        said = _decode_claims(line)
     except (ValueError, RecursionError) as error:
         raise headers.damaged("the bundle", f"its header cannot be read ({error})") from error
     is_sound = ID.fullmatch(said.id) and NAME.fullmatch(said.outcome.channel) and said.queue.isalnum()
@@ -153,7 +157,7 @@ def unpack(data: bytes, address: Address, key: bytes) -> Bundle:
         origin=f"the bundle of {address.id}",
     )  # fmt: skip
     try:
-        return Bundle(frame, msgspec.json.decode(frame.body, type=Order), data)
+        return Bundle(frame, _decode_order(frame.body), data)
     except msgspec.DecodeError as error:
         raise PayloadError(f"the bundle of {address.id} was made by another version ({error})") from error
 
@@ -214,7 +218,13 @@ class Refused(msgspec.Struct, tag="refused"):
     error: str = "nbtasks.errors.EngineError"
 
 
-Message = Begun | Grown | Progress | Alive | Piece | Died | Refused
+class Lacking(msgspec.Struct, tag="lacking"):
+    """It did not begin, for a blob that was offered is not with the engine any more."""
+
+    hash: str
+
+
+Message = Begun | Grown | Progress | Alive | Piece | Died | Refused | Lacking
 
 
 class Packet(msgspec.Struct, array_like=True):

@@ -89,7 +89,7 @@ def measure(kind: type[Place], count: int) -> list[tuple[float, float]]:
     folder = Path(tempfile.mkdtemp(prefix="nbbench-"))
     os.environ["PYTHONPATH"] = os.getcwd()  # for the engine alone, whose workers import the function
     try:
-        with opened(kind) as place, pytest.MonkeyPatch.context() as patch:
+        with opened(kind, str(folder)) as place, pytest.MonkeyPatch.context() as patch:
             desk = Desk(place, folder)
             use(desk, patch)
             desk.start()

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from nbtasks import config, keys, processes
 from nbtasks.queue.directory import Queue
 from tests.conftest import stop_workers
 from tests.worker.tools import Worker, kill, until
+
+_WORKERS = 2
 
 
 class Place:
@@ -66,13 +69,19 @@ class Place:
 
     # What the tests do with it.
 
-    def start(self, workers: int = 2) -> Place:
+    def start(self) -> Place:
         """Start broker and workers, and wait until they are there."""
         self.start_broker()
-        for _ in range(workers):
-            self.start_worker()
-        until(self.workers_listen, what="the engine's workers")
+        self.start_workers()
         return self
+
+    def refresh(self) -> None:
+        """Make good what a test has ended."""
+        if self.broker is not None and self.broker.poll() is not None:
+            self.start_broker()
+        if len([worker for worker in self.workers if worker.poll() is None]) != _WORKERS:
+            self.kill_workers()
+            self.start_workers()
 
     def start_broker(self) -> None:
         """Start the broker, and wait until it answers."""
@@ -86,10 +95,11 @@ class Place:
         self.broker.send_signal(number)
         self.broker.wait(20)
 
-    def start_worker(self, **environ: str) -> None:
-        """Start one more of the engine's workers, which does not see the folder of the tests' project."""
+    def start_workers(self, count: int = 2, **environ: str) -> None:
+        """Start the engine's workers, and wait until they are there. They do not see the folder of the tests' project."""
         if command := self.worker_command():
-            self.workers.append(self.run(command, **environ))
+            self.workers += [self.run(command, **environ) for _ in range(count)]
+            until(self.workers_listen, what="the engine's workers")
 
     def kill_workers(self) -> None:
         """kill -9 of all the engine's workers and of all that they have started."""
@@ -138,7 +148,7 @@ class OnRedis(Place):
 
     def broker_command(self) -> list[str]:
         """As `Place`."""
-        return ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "yes",
+        return ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always",
                 "--dir", str(self.folder), "--daemonize", "no"]  # fmt: skip
 
     def broker_answers(self) -> bool:
@@ -164,7 +174,7 @@ class Rq(OnRedis):
 
     def worker_command(self) -> list[str]:
         """As `Place`."""
-        return [sys.executable, "-m", "rq.cli", "worker", "nbtasks", "--url", f"unix://{self.socket}", "--quiet"]
+        return [sys.executable, "-m", "rq.cli", "worker", "nbtasks", "--url", f"unix://{self.socket}"]
 
     def workers_listen(self) -> bool:
         """As `Place`."""
@@ -178,33 +188,61 @@ class Rq(OnRedis):
 
 
 class HueySqlite(Place):
-    """Huey on a file: a consumer with two threads."""
+    """Huey on a file. Its workers are threads of one consumer; instead of a broker that ends there is a file that is locked."""
 
     name = "huey-sqlite"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._threads = self._consumers = 0
+        self._lock: sqlite3.Connection | None = None
 
     @property
     def url(self) -> str:
         """As `Place`."""
         return f"huey+sqlite://{self.folder}/huey.db"
 
-    def start(self, workers: int = 2) -> Place:
-        """As `Place`: the workers are threads of one consumer."""
-        return super().start(1)
+    def stop_broker(self, number: int = signal.SIGKILL) -> None:
+        """As `Place`."""
+        self._lock = sqlite3.connect(f"{self.folder}/huey.db", isolation_level=None, timeout=20)
+        self._lock.execute("begin exclusive")
+
+    def start_broker(self) -> None:
+        """As `Place`."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def start_workers(self, count: int = 2, **environ: str) -> None:
+        """As `Place`."""
+        self._threads = count
+        self._consumers += 1
+        super().start_workers(1, **environ)
+
+    def refresh(self) -> None:
+        """As `Place`."""
+        if self.broker is not None and self.broker.poll() is not None:
+            self.start_broker()
+        if self._threads != _WORKERS or not self.workers or self.workers[0].poll() is not None:
+            self.kill_workers()
+            self.start_workers()
 
     def worker_command(self) -> list[str]:
         """As `Place`."""
         self.environ["NBTASKS_ENGINE"] = self.url
-        return [sys.executable, "-m", "huey.bin.huey_consumer", "nbtasks.engines.huey.huey", "-w", "2"]
+        command = [sys.executable, "-m", "huey.bin.huey_consumer", "nbtasks.engines.huey.huey"]
+        return [*command, "-w", str(self._threads)]
 
     def workers_listen(self) -> bool:
         """As `Place`."""
-        return self.logs().count("Huey consumer started with 2") >= len(self.workers)
+        return self.logs().count("Huey consumer started with") >= self._consumers
 
 
 class HueyRedis(OnRedis, HueySqlite):
     """The same on Redis."""
 
     name = "huey-redis"
+    stop_broker, start_broker = Place.stop_broker, Place.start_broker
 
     @property
     def url(self) -> str:
@@ -222,16 +260,25 @@ def params(*, foreign: bool = False) -> list[object]:
 
 
 @contextlib.contextmanager
-def opened(kind: type[Place], workers: int = 2) -> Iterator[Place]:
-    """A place that has started; in a folder with a short path, for a socket has no room for a long one."""
+def opened(kind: type[Place], home: str) -> Iterator[Place]:
+    """A place that has started, with the key in `home`.
+
+    In a folder with a short path, for a socket has no room for a long one.
+    """
     folder = Path(tempfile.mkdtemp(prefix="nbe-"))
-    place = kind(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", f"{home}/state")
+        patch.setenv("XDG_CONFIG_HOME", f"{home}/config")
+        patch.setenv("NBTASKS_HOST_DIR", str(folder / "host"))
+        config.reset()
         keys.load_key()  # the far side must find one
-        yield place.start(workers)
-    finally:
-        place.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        place = kind(folder)
+        try:
+            yield place.start()
+        finally:
+            place.close()
+            shutil.rmtree(folder, ignore_errors=True)
+    config.reset()
 
 
 class Desk:
@@ -245,7 +292,7 @@ class Desk:
     def start(self, *options: str, **environ: str) -> Worker:
         """Start the worker, and wait until it serves the queue."""
         self.worker = Worker(self.queue, "-e", self.place.url, "-w", "2", *options, environ=environ)
-        self.worker.wait_for("engine ")
+        self.worker.wait_for("engine ", 40)
         return self.worker
 
     def close(self) -> None:

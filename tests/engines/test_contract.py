@@ -20,8 +20,8 @@ WAIT = 30
 
 
 @pytest.fixture(scope="module", params=params())
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    with opened(request.param) as place:
+def place(request: pytest.FixtureRequest, home: str) -> Iterator[Place]:
+    with opened(request.param, home) as place:
         yield place
 
 

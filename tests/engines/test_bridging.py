@@ -1,0 +1,169 @@
+"""A worker that is given engines: the first that answers, what it says of it, what it does without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbtasks
+from nbtasks import Status, config
+from nbtasks.queue import members
+from nbtasks.queue.directory import Queue
+from tests.engines import contract_calls as calls
+from tests.engines.servers import Desk, OnRedis, Rq, opened, use
+from tests.worker.tools import Worker, lines, until
+
+pytestmark = pytest.mark.xdist_group("engine-rq")
+Start = Callable[..., Worker]
+
+
+def test_an_engine_that_does_not_answer_is_named_with_the_cure(queue: Queue, start: Start, tmp_path: Path) -> None:
+    worker = start("-e", f"rq+unix://{tmp_path}/none.sock")
+    assert worker.end() == 2
+    assert f"no engine answers: rq+unix://{tmp_path}/none.sock does not answer" in worker.log
+    assert "start a redis-server there" in worker.log
+    assert "Traceback" not in worker.log
+    assert list(members.list_workers(queue, alive=False)) == []
+
+
+def test_the_next_is_tried_and_the_banner_says_why(queue: Queue, start: Start, tmp_path: Path) -> None:
+    task = nbtasks.submit(calls.add, 1, 2)
+    worker = start("-e", f"rq+unix://:secret@{tmp_path}/none.sock".replace(":secret@", ""), "-e", "processes")
+    assert task.result(30) == 3
+    assert "engine processes, " in worker.log
+    assert f"not used: rq+unix://{tmp_path}/none.sock does not answer" in worker.log
+
+
+def test_a_password_is_never_shown(queue: Queue, start: Start) -> None:
+    worker = start("-e", "rq+redis://:verysecret@127.0.0.1:1/0", "-e", "processes")
+    worker.wait_for("engine processes")
+    assert "not used: rq+redis://127.0.0.1:1/0" in worker.log
+    assert "verysecret" not in worker.log
+    assert "verysecret" not in "".join(path.read_text() for path in Path(queue.root).rglob("identity"))
+
+
+def test_a_library_that_is_not_installed_is_named() -> None:
+    code = (
+        "import sys; sys.modules['rq'] = None\n"
+        "from nbtasks.engines import registry, urls\n"
+        "try: registry.open_engine(urls.parse('rq+redis://h'))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "EngineError rq+redis://h needs the module 'rq', which is not installed: pip install 'nbtasks[rq]'\n"
+
+
+def test_a_name_that_is_none_is_refused(queue: Queue, start: Start) -> None:
+    worker = start("-e", "rq://localhost")
+    assert worker.end() == 2
+    assert "rq needs rq+redis://" in worker.log
+
+
+@pytest.fixture(scope="module")
+def place(home: str) -> Iterator[Rq]:
+    with opened(Rq, home) as place:
+        assert isinstance(place, Rq)
+        yield place
+
+
+@pytest.fixture
+def desk(place: Rq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    desk = Desk(place, tmp_path)
+    use(desk, monkeypatch)
+    yield desk
+    desk.close()
+
+
+def command(place: OnRedis, *words: Any) -> Any:
+    """What Redis answers."""
+    import redis
+
+    with redis.Redis(unix_socket_path=place.socket) as client:
+        return client.execute_command(*words)
+
+
+def test_tasks_stay_queued_while_redis_is_full(desk: Desk, place: Rq, tmp_path: Path) -> None:
+    desk.start()
+    assert nbtasks.submit(calls.add, 1, 1).result(30) == 2
+    try:
+        command(place, "CONFIG", "SET", "maxmemory", "1mb")
+        tasks = [nbtasks.using(at_most_once=True).submit(calls.note, f"{tmp_path}/{number}") for number in range(5)]
+        desk.worker.wait_for(r"is full: .* its tasks are queued again")
+        until(lambda: all(task.status is Status.QUEUED for task in tasks))
+    finally:
+        command(place, "CONFIG", "SET", "maxmemory", "0")
+    nbtasks.gather(*tasks)
+    assert [lines(f"{tmp_path}/{number}") for number in range(5)] == [["ran"]] * 5
+    assert {task.record.ticket.losses for task in tasks} == {0}
+
+
+def test_what_redis_has_forgotten_is_delivered_again(desk: Desk, place: Rq, tmp_path: Path) -> None:
+    desk.start()
+    place.kill_workers()  # so that nothing has begun
+    tasks = [nbtasks.submit(calls.note, f"{tmp_path}/{number}") for number in range(5)]
+    until(lambda: command(place, "LLEN", "rq:queue:nbtasks") == 5)
+    command(place, "FLUSHALL")
+    until(lambda: command(place, "LLEN", "rq:queue:nbtasks") == 5)
+    place.start_workers()
+    nbtasks.gather(*tasks)
+    assert [lines(f"{tmp_path}/{number}") for number in range(5)] == [["ran"]] * 5
+    assert {task.record.ticket.losses for task in tasks} == {1}
+
+
+def test_lanes_and_priorities_become_queues_and_order(desk: Desk, place: Rq, tmp_path: Path) -> None:
+    desk.start("-l", "default", "-l", "gpu")
+    place.kill_workers()
+    gpu = nbtasks.using(lane="gpu").submit(calls.note, f"{tmp_path}/order", "gpu")
+    until(lambda: command(place, "LLEN", "rq:queue:nbtasks-gpu") == 1)
+    low = [nbtasks.submit(calls.note, f"{tmp_path}/order", "low") for _ in range(2)]
+    until(lambda: command(place, "LLEN", "rq:queue:nbtasks") == 2)
+    high = nbtasks.using(priority=9).submit(calls.note, f"{tmp_path}/order", "high")
+    until(lambda: command(place, "LLEN", "rq:queue:nbtasks") == 3)
+    place.start_workers(1)
+    nbtasks.gather(*low, high)
+    assert lines(tmp_path / "order") == ["high", "low", "low"]
+    gpu.cancel()
+    until(gpu.done)
+
+
+def test_a_bridge_holds_no_more_than_its_capacity(desk: Desk, place: Rq, tmp_path: Path) -> None:
+    place.kill_workers()
+    desk.start("--capacity", "3")
+    tasks = [nbtasks.submit(calls.note, f"{tmp_path}/{number}") for number in range(8)]
+    until(lambda: [task.status for task in tasks].count(Status.RUNNING) == 3)
+    assert [task.status for task in tasks].count(Status.QUEUED) == 5
+    place.start_workers()
+    nbtasks.gather(*tasks)
+
+
+def test_a_task_elsewhere_cannot_submit_and_says_where_to(desk: Desk) -> None:
+    desk.start()
+    with pytest.raises(nbtasks.QueueError, match=r"cannot reach the queue: .* Submit from there"):
+        nbtasks.submit(calls.submit_another).result(30)
+
+
+def test_the_workers_of_this_queue_show_the_bridge(desk: Desk, place: Rq) -> None:
+    desk.start()
+    until(lambda: any(members.is_foreign(slot) for slot in members.list_slots(desk.queue)))
+    worker = next(iter(members.list_workers(desk.queue)))
+    assert worker.engine == place.url
+    assert config.settings().capacity == 100
+
+
+def test_a_worker_that_drains_waits_for_what_is_elsewhere(desk: Desk, place: Rq, tmp_path: Path) -> None:
+    place.refresh()
+    worker = desk.start()
+    task = nbtasks.submit(calls.note_and_wait, f"{tmp_path}/notes", f"{tmp_path}/gate")
+    until(lambda: lines(tmp_path / "notes"))
+    worker.process.terminate()
+    worker.wait_for("draining")
+    late = nbtasks.submit(calls.nothing)
+    (tmp_path / "gate").touch()
+    assert task.result(30) == int(lines(tmp_path / "notes")[0])
+    assert worker.end() == 0
+    assert late.status is Status.QUEUED

@@ -1,0 +1,164 @@
+"""The contract when things die: far workers, the bridge, the broker. Each task has one outcome, none is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nbtasks
+from nbtasks import Status, TaskLost, processes
+from nbtasks.queue import members
+from nbtasks.queue.members import Member
+from tests.engines import contract_calls as calls
+from tests.engines.servers import Desk, Place, opened, params, use
+from tests.worker.tools import kill, lines, until
+
+WAIT = 40
+
+
+@pytest.fixture(scope="module", params=params(foreign=True))
+def place(request: pytest.FixtureRequest, home: str) -> Iterator[Place]:
+    with opened(request.param, home) as place:
+        yield place
+
+
+@pytest.fixture
+def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A queue of its own, whose worker soon takes a silent task for lost."""
+    desk = Desk(place, tmp_path)
+    use(desk, monkeypatch)
+    monkeypatch.setenv("NBTASKS_LEASE", "3s")
+    place.refresh()
+    desk.start()
+    yield desk
+    print(desk.worker.log, place.logs()[-3000:])
+    desk.close()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> str:
+    return str(tmp_path / "notes")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[str]:
+    """A file that is not there yet; tasks wait for it. It is there at the end, so that none waits on."""
+    path = tmp_path / "gate"
+    yield str(path)
+    path.touch()
+
+
+@pytest.fixture(autouse=True)
+def _lacks(request: pytest.FixtureRequest) -> None:
+    place = request.getfixturevalue("place")
+    if why := place.lacks.get(request.node.originalname):
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+
+
+def bridge(desk: Desk) -> Member:
+    """The bridge that lives."""
+    slots = [slot for slot in members.list_slots(desk.queue) if members.is_foreign(slot)]
+    return until(lambda: next((slot for slot in slots if processes.is_alive(slot.process)), None), what="a bridge")
+
+
+def test_what_a_killed_far_worker_ran_is_delivered_again(desk: Desk, notes: str, gate: str) -> None:
+    task = nbtasks.submit(calls.note_and_wait, notes, gate)
+    once = nbtasks.using(at_most_once=True).submit(calls.note_and_wait, f"{notes}-once", gate)
+    until(lambda: lines(notes) and lines(f"{notes}-once"))
+    desk.place.kill_workers()
+    until(lambda: not os.path.exists(f"/proc/{lines(notes)[0]}"), what="the end of the task's process")
+    desk.place.start_workers()
+    with pytest.raises(TaskLost, match="does not run again unasked"):
+        once.result(WAIT)
+    until(lambda: len(lines(notes)) == 2)
+    Path(gate).touch()
+    assert task.result(WAIT) == int(lines(notes)[1])
+    assert (task.record.ticket.losses, len(lines(f"{notes}-once"))) == (1, 1)
+
+
+def test_a_new_bridge_finds_what_is_in_flight(desk: Desk, notes: str, gate: str) -> None:
+    long = nbtasks.submit(calls.say_and_wait, gate)
+    short = nbtasks.submit(calls.note_and_wait, notes, f"{gate}-short")
+    queued = [nbtasks.submit(calls.note, f"{notes}-{number}") for number in range(3)]
+    until(lambda: lines(notes) and "from below" in long.log)
+    old = bridge(desk)
+    os.kill(desk.worker.pid, signal.SIGSTOP)  # it makes no other for a while
+    kill(old.process.pid)
+    Path(f"{gate}-short").touch()  # this one and those behind it end while nobody listens
+    until(lambda: all(lines(f"{notes}-{number}") for number in range(3)))
+    os.kill(desk.worker.pid, signal.SIGCONT)
+    assert short.result(WAIT) == int(lines(notes)[0])
+    assert [task.result(WAIT) for task in queued] == [None] * 3
+    assert long.status is Status.RUNNING
+    Path(gate).touch()
+    assert long.result(WAIT) == "done"
+    assert long.log == "first line\nto stderr\nfrom below\nlast line\n", "what the old bridge wrote and the new one"
+    assert [lines(f"{notes}-{number}") for number in range(3)] == [["ran"]] * 3
+    assert long.record.ticket.losses == 0
+    assert bridge(desk).name != old.name
+
+
+def test_a_cancel_reaches_what_a_dead_bridge_left(desk: Desk, notes: str, gate: str) -> None:
+    task = nbtasks.submit(calls.note_and_wait, notes, gate)
+    until(lambda: lines(notes))
+    os.kill(desk.worker.pid, signal.SIGSTOP)
+    kill(bridge(desk).process.pid)
+    task.cancel()
+    os.kill(desk.worker.pid, signal.SIGCONT)
+    until(task.done, WAIT)
+    assert task.status is Status.CANCELLED
+    assert not Path(gate).exists()
+
+
+def test_another_worker_takes_over_from_one_that_died_with_its_bridge(desk: Desk, notes: str, gate: str) -> None:
+    once = nbtasks.using(at_most_once=True).submit(calls.note_and_wait, notes, gate)
+    until(lambda: lines(notes))
+    pid = bridge(desk).process.pid
+    desk.worker.kill()
+    kill(pid)
+    Path(gate).touch()
+    desk.start()
+    assert once.result(WAIT) == int(lines(notes)[0])
+    assert len(lines(notes)) == 1
+
+
+def test_tasks_outlive_a_restart_of_the_broker(desk: Desk, notes: str, gate: str) -> None:
+    running = nbtasks.submit(calls.note_and_wait, notes, gate)
+    until(lambda: lines(notes))
+    tasks = [nbtasks.submit(calls.note, f"{notes}-{number}") for number in range(20)]
+    until(lambda: lines(f"{notes}-1"))
+    desk.place.stop_broker()
+    desk.worker.wait_for("does not answer")
+    until(lambda: "does not answer" in running.reason, what=f"the card: {running.reason!r}")
+    late = nbtasks.submit(calls.note, f"{notes}-late")
+    Path(gate).touch()
+    desk.place.start_broker()
+    desk.worker.wait_for("answers again")
+    assert running.result(WAIT) == int(lines(notes)[0])
+    assert [task.result(WAIT) for task in [*tasks, late]] == [None] * 21
+    assert "does not answer" not in running.reason
+    assert len(lines(notes)) == 1
+
+
+def test_a_key_that_is_not_ours_is_refused(desk: Desk, notes: str, tmp_path: Path) -> None:
+    desk.place.kill_workers()
+    other = tmp_path / "other.key"
+    other.write_text("ab" * 32 + "\n")
+    other.chmod(0o600)
+    desk.place.start_workers(1, NBTASKS_KEY_FILE=str(other))
+    task = nbtasks.submit(calls.note, notes)
+    with pytest.raises(nbtasks.TaskFailed, match=r"not signed with the key of this worker.*nbtasks key import FILE"):
+        task.result(WAIT)
+    desk.place.kill_workers()
+    desk.place.start_workers(1, NBTASKS_KEY_FILE=str(tmp_path / "none.key"))
+    task = nbtasks.submit(calls.note, notes)
+    with pytest.raises(nbtasks.TaskFailed, match=r"there is no key at .*none\.key.*nbtasks key export FILE"):
+        task.result(WAIT)
+    assert lines(notes) == []
+    desk.place.kill_workers()
+    desk.place.start_workers()
+    assert task.retry().result(WAIT) is None
