@@ -16,6 +16,7 @@ import secrets
 import stat
 import threading
 import weakref
+from typing import Protocol
 
 from nbtasks.durable import Bytes, Disk, RealDisk
 from nbtasks.errors import FrameDamaged
@@ -29,6 +30,16 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 _MANY_MAPS = 200
 _LARGE = 64 << 20
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+class Maps(Protocol):
+    """Where buffers are that are not in a frame itself; `Blobs` of a queue, or what came over a wire."""
+
+    folder: str
+
+    def map(self, hash: str, size: int | None = None) -> memoryview:
+        """A buffer, writable. Raises FrameDamaged when it is missing."""
+        ...
 
 
 class Blobs:

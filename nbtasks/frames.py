@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nbtasks import headers
-from nbtasks.blobs import Blobs, flat, is_real, map_file, open_regular, read_into
+from nbtasks.blobs import Blobs, Maps, flat, is_real, map_file, open_regular, read_into
 from nbtasks.durable import Bytes, Disk
 from nbtasks.headers import BufferInfo, Header, PartInfo, damaged
 from nbtasks.spool import Spool
@@ -74,6 +74,16 @@ class Part:
         """Bytes of pickle and buffers together."""
         return len(self.view()) + sum(buffer.nbytes for buffer in self.buffers)
 
+    def renamed(self, name: str) -> Part:
+        """The same under another name."""
+        part = Part(name, self.pickle, self.buffers, self.references, self.sha256)
+        part._stored = self._stored
+        return part
+
+    def stored_in(self, folder: str) -> list[str]:
+        """The hash of each buffer that is known to be a blob of that folder, "" for the others."""
+        return self._stored.get(folder) or [""] * len(self.buffers)
+
     def store(self, blobs: Blobs, *, flush: bool = False) -> list[str]:
         """The hash of each buffer that is a blob, "" for the others; stored when first asked for."""
         if not self.buffers:
@@ -113,9 +123,12 @@ def write_frame(disk: Disk, path: str, frame: Frame, key: bytes, blobs: Blobs, *
     return size
 
 
-def to_bytes(frame: Frame, key: bytes) -> list[memoryview]:
-    """The same bytes with every buffer in them, for a wire. Join them, or send one after another."""
-    return [memoryview(chunk) for chunk in _pack(frame, key, lambda part: [""] * len(part.buffers))]
+def to_bytes(frame: Frame, key: bytes, stored: Callable[[Part], list[str]] | None = None) -> list[memoryview]:
+    """The same bytes with every buffer in them, for a wire. Join them, or send one after another.
+
+    `stored` gives for each buffer of a part the hash under which the other end finds it, or "": then it is in the bytes.
+    """
+    return [memoryview(chunk) for chunk in _pack(frame, key, stored or (lambda part: [""] * len(part.buffers)))]
 
 
 def _pack(frame: Frame, key: bytes, store: Callable[[Part], list[str]]) -> list[Bytes]:
@@ -185,18 +198,15 @@ def read_header(path: str, key: bytes, *, kind: str, queue: str, id: str, delive
 
 
 def from_bytes(
-    data: Bytes,
-    key: bytes,
-    *,
-    kind: str,
-    queue: str,
-    id: str,
-    delivery: int | None = None,
-    origin: str = "the frame received",
-) -> Frame:
-    """The frame in `data` as `to_bytes` made it, verified with every checksum. Raises as `read_frame` does."""
+    data: Bytes, key: bytes, *, kind: str, queue: str, id: str, delivery: int | None = None,
+    origin: str = "the frame received", blobs: Maps | None = None,
+) -> Frame:  # fmt: skip
+    """The frame in `data` as `to_bytes` made it, verified with every checksum; `blobs` has the buffers that are not in it.
+
+    Raises as `read_frame` does.
+    """
     source = _Source(origin, bytes(data))
-    return _read(source, key, None, kind=kind, queue=queue, id=id, delivery=delivery)
+    return _read(source, key, blobs, kind=kind, queue=queue, id=id, delivery=delivery)
 
 
 class _Source:
@@ -231,7 +241,7 @@ def _read_head(fd: int, size: int, path: str) -> bytes:
 
 
 def _read(
-    source: _Source, key: bytes, blobs: Blobs | None, *, kind: str, queue: str, id: str, delivery: int | None
+    source: _Source, key: bytes, blobs: Maps | None, *, kind: str, queue: str, id: str, delivery: int | None
 ) -> Frame:
     header, start = headers.decode(source.path, source.head, key, kind=kind, queue=queue, id=id, delivery=delivery)
     region = _Region(source, header, start, blobs)
@@ -242,7 +252,9 @@ def _read(
         if hashlib.sha256(pickle).hexdigest() != info.sha256:
             raise damaged(source.path, f"its part {info.name!r} was altered")
         buffers = tuple(map(region.buffer, info.buffers)) if info.buffers else ()
-        parts[info.name] = Part(info.name, pickle, buffers, sha256=info.sha256)
+        part = parts[info.name] = Part(info.name, pickle, buffers, sha256=info.sha256)
+        if buffers and blobs is not None:
+            part._stored[blobs.folder] = [one.blob for one in info.buffers]
     return Frame(header.kind, header.queue, header.id, header.delivery, header.body, parts)
 
 
@@ -251,7 +263,7 @@ class _Region:
 
     __slots__ = ("_base", "_blobs", "_map", "_source")
 
-    def __init__(self, source: _Source, header: Header, start: int, blobs: Blobs | None) -> None:
+    def __init__(self, source: _Source, header: Header, start: int, blobs: Maps | None) -> None:
         end = start + sum([info.pickle for info in header.parts])
         self._base = _aligned(end)
         self._source = source

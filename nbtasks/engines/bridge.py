@@ -40,6 +40,7 @@ class BridgeDuty:
     lanes: tuple[str, ...]
     env: str
     capacity: int
+    burst: bool = False  # leave when nothing is queued any more
 
 
 class Bridge:
@@ -96,7 +97,9 @@ class Bridge:
         self.engine.listen(self.queue.uuid, self.channels)
 
     def _is_leaving(self) -> bool:
-        return self.draining or os.getppid() != self.duty.supervisor
+        if self.draining or os.getppid() != self.duty.supervisor:
+            return True
+        return self.duty.burst and not self.fleet.flights and self.claimer.find_head() is None
 
     def _turn(self) -> None:
         asked = {rest for bell in self.bells for hint in bell.drain() if (rest := _to_stop(hint))}
@@ -166,6 +169,7 @@ class Bridge:
             self.say(f"{self.engine.url.shown} answers again")
             members.note_trouble(self.queue, self.duty.name, "")
             self.fleet.doubt_all()
+            self.next_listing = 0.0  # there may be something to take over
 
     # Waiting.
 

@@ -1,6 +1,6 @@
 """Blobs on the far side: kept for a day in a folder of this host, so that they travel once for many tasks.
 
-Whoever reads one compares it with its hash, so the folder need not be trusted.
+Each is compared with its hash when it comes, what is run as code also when it is read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from nbtasks import config
+from nbtasks.blobs import map_file, open_regular
 from nbtasks.errors import FrameDamaged
 
 _KEPT = 86400.0  # seconds since it was used last
@@ -37,8 +38,11 @@ def fill(hashes: Iterable[str], fetch: Callable[[str], bytes]) -> None:
                 os.utime(path)
         except FileNotFoundError:
             hidden = f"{here}/.{secrets.token_hex(8)}"
+            data = fetch(hash)
+            if hashlib.sha256(data).hexdigest() != hash:
+                raise LookupError(hash) from None
             with open(hidden, "xb") as file:
-                file.write(fetch(hash))
+                file.write(data)
             os.rename(hidden, path)
             _sweep(here)
 
@@ -56,6 +60,29 @@ def read(hash: str) -> bytes:
             os.unlink(path)
         raise FrameDamaged(f"the blob {path} was altered: run the task again", path=path)
     return data
+
+
+class Cupboard:
+    """The blobs as the buffers of a bundle are mapped from them."""
+
+    def __init__(self) -> None:
+        self.folder = folder()
+
+    def map(self, hash: str, size: int | None = None) -> memoryview:
+        """A blob in memory, writable; writing changes neither the file nor what others see. Raises FrameDamaged."""
+        path = f"{self.folder}/{hash}"
+        try:
+            fd, found = open_regular(path)
+        except OSError as error:
+            raise FrameDamaged(f"the blob {path} cannot be read ({error.strerror}): run the task again") from error
+        try:
+            if size not in (None, found):
+                raise FrameDamaged(
+                    f"the blob {path} has {found} bytes instead of {size}: run the task again", path=path
+                )
+            return map_file(fd, found)
+        finally:
+            os.close(fd)
 
 
 def _sweep(here: str) -> None:

@@ -51,7 +51,7 @@ def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
     key: bytes | None = None
     try:
         key = keys.find_key()
-        bundle = wire.unpack(data, address, key)
+        bundle = wire.open_order(data, address, key)
         _check_versions(bundle.order)
     except NbtasksError as error:
         why = _FORGED if isinstance(error, FrameForged) else str(error)

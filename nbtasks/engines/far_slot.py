@@ -26,10 +26,13 @@ from nbtasks import config, frames, keyboard, keys, payload, processes, run
 from nbtasks.capture import Capture
 from nbtasks.engines import cupboard, wire
 from nbtasks.engines.base import facts_of_stop
-from nbtasks.frames import Frame
+from nbtasks.errors import NbtasksError
+from nbtasks.frames import Frame, Part
+from nbtasks.outcome import Failure, Outcome
 from nbtasks.processes import Identity
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
 from nbtasks.queue.members import Stop
+from nbtasks.status import Status
 from nbtasks.worker.warm import Warmth
 
 _HEAD = struct.Struct("!cQ")
@@ -92,7 +95,12 @@ class Runner:
                 return 0
             key = keys.find_key()
             data = bytes(receive(self.sock, size))
-            bundle = wire.unpack(data, wire.peek(data), key)
+            address = wire.peek(data)
+            try:
+                bundle = wire.unpack(data, address, key, cupboard.Cupboard())
+            except NbtasksError as error:
+                self._send(LAST_OUTCOME, _damaged(address, error), address.queue, [], key)
+                return 0
             if not self._run(bundle, key):
                 return 0
 
@@ -111,12 +119,15 @@ class Runner:
             ended.outcome, host=processes.host_name(), progress=progress, cpu=time.process_time() - cpu,
             peak_memory=peak * 1024, **facts_of_stop(ended.outcome, self.stop),
         )  # fmt: skip
-        parts = {part.name: part for part in ended.parts}
-        frame = Frame("outcome", bundle.frame.queue, outcome.id, outcome.delivery, msgspec.json.encode(outcome), parts)
         may_go_on = bundle.spec.need == "f" and self.stop is None and self.warmth is not None and self.warmth.restore()
         self.bundle = None
-        send(self.sock, OUTCOME if may_go_on else LAST_OUTCOME, *frames.to_bytes(frame, key))
+        self._send(OUTCOME if may_go_on else LAST_OUTCOME, outcome, bundle.frame.queue, ended.parts, key)
         return may_go_on
+
+    def _send(self, kind: bytes, outcome: Outcome, queue: str, parts: list[Part], key: bytes) -> None:
+        body, named = msgspec.json.encode(outcome), {part.name: part for part in parts}
+        frame = Frame("outcome", queue, outcome.id, outcome.delivery, body, named)
+        send(self.sock, kind, *frames.to_bytes(frame, key))
 
     def _emit(self, kind: str, data: dict[str, Any]) -> bool:
         if kind in ("start", "ended"):
@@ -152,6 +163,15 @@ class Runner:
             self.stop = stop
             if run.try_interrupt():
                 raise KeyboardInterrupt
+
+
+def _damaged(address: wire.Address, error: NbtasksError) -> Outcome:
+    now = time.time()
+    failure = Failure(type=run.type_name(error), message=str(error))
+    return Outcome(
+        id=address.id, delivery=address.delivery, status=Status.FAILED, kind="damaged", reason=str(error), started=now,
+        ended=now, failure=failure, host=processes.host_name(), pid=os.getpid(),
+    )  # fmt: skip
 
 
 class Hand:

@@ -20,7 +20,7 @@ from nbtasks.spec import Spec
 
 CHECK = 2.0  # seconds between two questions about what is in flight
 _BATCH, _BATCH_SIZE = 50, 8 << 20  # shipments, or bytes, that are sent at once
-_SHORTEST, _LONGEST = 0.1, 5.0  # seconds until an engine that was full is given something again
+_SHORTEST, _LONGEST = 0.1, 2.0  # seconds until an engine that was full is given something again
 
 
 class Fleet:

@@ -58,7 +58,7 @@ class Flight:
 
     def take(self, queue: Queue, packet: wire.Packet) -> bool:
         """Take in a packet; True when it need not stay with the engine. What came before, or from another run, is nothing."""
-        if self.token and packet.token and packet.token != self.token:
+        if self.begun and packet.token != self.token:
             return True
         if packet.token == self.token and packet.number < self.number:
             return True

@@ -91,14 +91,22 @@ class Loader:
         needed = self._blobs(spec)
         offers = [hash for hash, size in needed.items() if self.engine.can.blobs and size > _EMBEDDED]
         parts |= {f"blob/{hash}": Part(hash, self.queue.blobs.read(hash)) for hash in needed if hash not in offers}
-        parts = {name: Part(name, part.pickle, part.buffers, sha256=part.sha256) for name, part in parts.items()}
+        parts = {name: part.renamed(name) for name, part in parts.items()}
+        large = [hash for part in parts.values() for hash in self._stored(part) if hash]
+        offers = list(dict.fromkeys([*offers, *large]))
         order = wire.Order(
             wire=wire.WIRE, spec=msgspec.Raw(call.body), failures=ticket.failures, losses=ticket.losses, channel=self.me,
             beat=config.settings().lease / 3, versions=wire.HERE, offered=tuple(offers),
         )  # fmt: skip
-        bundle = wire.pack(self.queue.uuid, ticket, order, parts, self.queue.key)
+        bundle = wire.pack(self.queue.uuid, ticket, order, parts, self.queue.key, self._stored)
         flight.offers = tuple(offers)
         return Shipment(wire.key_of(ticket), spec.lane, spec.priority, f"{spec.name} {spec.short}", bundle)
+
+    def _stored(self, part: Part) -> list[str]:
+        """For each buffer the blob that is offered in its place, or "": it travels in the bundle."""
+        limit = self.engine.can.limit if self.engine.can.blobs else 0
+        hashes = part.stored_in(self.queue.blobs.folder)
+        return [hash if view.nbytes <= limit else "" for hash, view in zip(hashes, part.buffers, strict=True)]
 
     def _value(self, id: str) -> dict[str, Part]:
         """The parts that hold the value of a task; of a map also those of its items."""

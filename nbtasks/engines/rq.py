@@ -27,10 +27,7 @@ from nbtasks.engines.urls import EngineUrl
 _INLINE = 32 << 10  # bytes of a bundle that go into the job itself, which RQ compresses
 _PIECE = 64 << 20
 _FAILED_TTL = 3600
-_STATES = {
-    JobStatus.STARTED.value: State.RUNNING, JobStatus.FINISHED.value: State.ENDED, JobStatus.FAILED.value: State.ENDED,
-    JobStatus.STOPPED.value: State.ENDED, JobStatus.CANCELED.value: State.ENDED,
-}  # fmt: skip
+_ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
 
 class Rq(RedisChannel):
@@ -89,26 +86,30 @@ class Rq(RedisChannel):
         return f"{self.queue}:bundle:{name}", len(pieces)
 
     def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
-        """As `Engine`."""
+        """As `Engine`. A job that a worker took out of its queue counts as running: if nothing is heard of it, it was lost."""
         with talking(self.url.shown):
             with self.client.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.hget(Job.key_for(job_id(key)), "status")
+                    pipe.hmget(Job.key_for(job_id(key)), "status", "origin")
                 answers = pipe.execute()
-            return {key: self._sight(key, status) for key, status in zip(keys, answers, strict=True)}
+            origins = {origin.decode() for status, origin in answers if status == b"queued"}
+            waiting: set[Any] = set()
+            for origin in origins:
+                waiting.update(self.client.lrange(f"{rq.Queue.redis_queue_namespace_prefix}{origin}", 0, -1))
+            return {key: self._sight(key, status, waiting) for key, (status, _) in zip(keys, answers, strict=True)}
 
-    def _sight(self, key: str, status: bytes | None) -> Sight:
+    def _sight(self, key: str, status: bytes | None, waiting: set[Any]) -> Sight:
         if status is None:
             return Sight(State.UNKNOWN)
-        state = _STATES.get(status.decode(), State.QUEUED)
+        word = JobStatus(status.decode())
+        if word not in _ENDED:
+            return Sight(State.QUEUED if job_id(key).encode() in waiting else State.RUNNING)
         words = ""
-        if status.decode() == JobStatus.FAILED.value:
-            try:
+        if word is JobStatus.FAILED:
+            with contextlib.suppress(rq.exceptions.NoSuchJobError):
                 result = Job.fetch(job_id(key), connection=self.client).latest_result()
                 words = (result.exc_string or "").strip().rpartition("\n")[2] if result is not None else ""
-            except rq.exceptions.NoSuchJobError:
-                words = ""
-        return Sight(state, words)
+        return Sight(State.ENDED, words)
 
     def forget(self, keys: Sequence[str], *, ended: bool) -> None:
         """As `Engine`. RQ itself drops the job when it has ended well."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hmac
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cloudpickle
 import msgspec
 
 from nbtasks import __version__, frames, headers, keys, processes
+from nbtasks.blobs import Maps
 from nbtasks.engines.base import load_value
 from nbtasks.errors import FrameError, PayloadError
 from nbtasks.frames import Frame, Part
@@ -111,10 +112,12 @@ def key_of(ticket: Ticket) -> str:
     return f"{ticket.id}.{ticket.delivery}"
 
 
-def pack(queue: str, ticket: Ticket, order: Order, parts: Mapping[str, Part], key: bytes) -> bytes:
-    """A bundle of the queue with that uuid, signed with the user's `key`."""
-    body = msgspec.json.encode(order)
-    return b"".join(frames.to_bytes(Frame("bundle", queue, ticket.id, ticket.delivery, body, dict(parts)), key))
+def pack(
+    queue: str, ticket: Ticket, order: Order, parts: Mapping[str, Part], key: bytes, stored: Callable[[Part], list[str]]
+) -> bytes:  # fmt: skip
+    """A bundle of the queue with that uuid, signed with the user's `key`; `stored` as for `frames.to_bytes`."""
+    frame = Frame("bundle", queue, ticket.id, ticket.delivery, msgspec.json.encode(order), dict(parts))
+    return b"".join(frames.to_bytes(frame, key, stored))
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -150,16 +153,33 @@ def peek(data: bytes) -> Address:
     return Address(said.queue, said.id, said.delivery, said.outcome.channel)
 
 
-def unpack(data: bytes, address: Address, key: bytes) -> Bundle:
-    """The bundle in `data`, verified. Raises FrameError, PayloadError."""
+def open_order(data: bytes, address: Address, key: bytes) -> Bundle:
+    """The bundle in `data` without its parts: what says how it is to be run, verified. Raises FrameError, PayloadError."""
+    head = data[: data.find(b"\n", 0, headers.LIMIT) + 1 + headers.SIGNATURE]
+    header, _ = headers.decode(
+        _origin(address), head, key, kind="bundle", queue=address.queue, id=address.id, delivery=address.delivery
+    )
+    return _bundle(Frame("bundle", header.queue, header.id, header.delivery, header.body), address, data)
+
+
+def unpack(data: bytes, address: Address, key: bytes, blobs: Maps) -> Bundle:
+    """The bundle in `data`, verified, with all its parts; `blobs` has what was offered. Raises FrameError, PayloadError."""
     frame = frames.from_bytes(
         data, key, kind="bundle", queue=address.queue, id=address.id, delivery=address.delivery,
-        origin=f"the bundle of {address.id}",
+        origin=_origin(address), blobs=blobs,
     )  # fmt: skip
+    return _bundle(frame, address, data)
+
+
+def _origin(address: Address) -> str:
+    return f"the bundle of {address.id}"
+
+
+def _bundle(frame: Frame, address: Address, data: bytes) -> Bundle:
     try:
         return Bundle(frame, _decode_order(frame.body), data)
     except msgspec.DecodeError as error:
-        raise PayloadError(f"the bundle of {address.id} was made by another version ({error})") from error
+        raise PayloadError(f"{_origin(address)} was made by another version ({error})") from error
 
 
 # Back.
@@ -274,9 +294,3 @@ def _sign(queue: str, key: bytes, data: bytes) -> bytes:
 def where(versions: Versions = HERE) -> str:
     """This process in words, for an error: "node7 (Python 3.11.9, nbtasks 0.1.0)"."""
     return f"{processes.host_name()} ({versions.words()})"
-
-
-__all__ = [
-    "HERE", "WIRE", "Address", "Alive", "Begun", "Bundle", "BundleValues", "Died", "Grown", "Message", "Order", "Packet",
-    "Piece", "Progress", "Refused", "Versions", "key_of", "pack", "peek", "seal", "unpack", "unseal", "where",
-]  # fmt: skip

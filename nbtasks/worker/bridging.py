@@ -110,7 +110,7 @@ class BridgeCrew:
             from nbtasks.engines.registry import open_engine
 
             config.settings()
-            mine = BridgeDuty(name, duty.worker, duty.supervisor, duty.lanes, duty.env, capacity)
+            mine = BridgeDuty(name, duty.worker, duty.supervisor, duty.lanes, duty.env, capacity, duty.burst)
             return Bridge(mine, open_engine(url), Queue.open(root), self.say).work()
 
         return main
@@ -148,7 +148,8 @@ class BridgeCrew:
         """Nothing was."""
 
     def staff(self, backlog: int) -> None:
-        """The bridge takes what it has room for."""
+        """See to it that there is a bridge; it takes what it has room for."""
+        self.start()
 
     def busy(self) -> int:
         """How many tasks the bridge holds."""
@@ -178,7 +179,8 @@ class BridgeCrew:
                 lived = time.monotonic() - self._born
                 self._pause = _SHORTEST if lived > _LONGEST else min(_LONGEST, self._pause * 2)
                 self._pause_until = time.monotonic() + self._pause
-        self.start()
+        if not self.duty.burst:
+            self.start()
 
     def adopt(self) -> None:
         """Bridges take over from one another by themselves."""

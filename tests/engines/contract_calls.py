@@ -124,3 +124,9 @@ def import_missing() -> None:
 def where() -> tuple[str, int]:
     """The working directory and the process."""
     return os.getcwd(), os.getpid()
+
+
+def total(data: Any, number: int) -> float:
+    """Also writes to what it was given, which is its own."""
+    data[0] = number
+    return float(data.sum())

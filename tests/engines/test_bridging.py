@@ -167,3 +167,26 @@ def test_a_worker_that_drains_waits_for_what_is_elsewhere(desk: Desk, place: Rq,
     assert task.result(30) == int(lines(tmp_path / "notes")[0])
     assert worker.end() == 0
     assert late.status is Status.QUEUED
+
+
+def test_a_shared_array_travels_once(desk: Desk, place: Rq) -> None:
+    import numpy as np
+
+    place.refresh()
+    desk.start()
+    data = np.arange(1_000_000.0)
+    tasks = nbtasks.map(calls.total, [data] * 6, range(6))
+    assert tasks.results() == [data.sum() + number for number in range(6)]
+    blobs = list(command(place, "KEYS", f"nbtasks:{desk.queue.uuid}:blob:*"))
+    sizes = sorted(command(place, "STRLEN", key) for key in blobs)
+    assert sizes[-1] == data.nbytes
+    assert sizes.count(data.nbytes) == 1
+    assert command(place, "KEYS", f"nbtasks:{desk.queue.uuid}:bundle:*") == [], "the rest is small"
+
+
+def test_a_burst_ends_when_all_is_done(desk: Desk, place: Rq, tmp_path: Path) -> None:
+    place.refresh()
+    tasks = [nbtasks.submit(calls.note, f"{tmp_path}/{number}") for number in range(3)]
+    tasks.append(nbtasks.using(retries=1).submit(calls.fail_until, f"{tmp_path}/again", 2))
+    assert desk.start("--burst").end(60) == 0
+    assert [task.status for task in tasks] == [Status.SUCCEEDED] * 4

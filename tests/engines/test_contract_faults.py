@@ -11,7 +11,7 @@ import pytest
 
 import nbtasks
 from nbtasks import Status, TaskLost, processes
-from nbtasks.queue import members
+from nbtasks.queue import check, members
 from nbtasks.queue.members import Member
 from tests.engines import contract_calls as calls
 from tests.engines.servers import Desk, Place, opened, params, use
@@ -35,7 +35,6 @@ def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     place.refresh()
     desk.start()
     yield desk
-    print(desk.worker.log, place.logs()[-3000:])
     desk.close()
 
 
@@ -162,3 +161,31 @@ def test_a_key_that_is_not_ours_is_refused(desk: Desk, notes: str, tmp_path: Pat
     desk.place.kill_workers()
     desk.place.start_workers()
     assert task.retry().result(WAIT) is None
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+def test_five_hundred_tasks_while_everything_dies(desk: Desk, tmp_path: Path) -> None:
+    """Bridge, far workers and broker are killed again and again: each task has one outcome, and ran once unless it was lost."""
+    count = 500
+    tasks = [nbtasks.submit(calls.sleep, f"{tmp_path}/{number}", 0.02) for number in range(count)]
+
+    def done(share: float) -> None:
+        until(lambda: sum(task.done() for task in tasks) >= share * count, 120, "tasks that end")
+
+    for step in range(1, 4):
+        done(step * 0.2)
+        kill(bridge(desk).process.pid)
+        done(step * 0.2 + 0.05)
+        desk.place.kill_workers()
+        desk.place.start_workers()
+        done(step * 0.2 + 0.1)
+        desk.place.stop_broker()
+        desk.place.start_broker()
+        desk.place.refresh()
+    done(1)
+    nbtasks.gather(*tasks)
+    for number, task in enumerate(tasks):
+        ran, losses = len(lines(f"{tmp_path}/{number}")), task.record.ticket.losses
+        assert 1 <= ran <= 1 + losses, f"{task.id} ran {ran} times and was lost {losses} times"
+    assert check.check(desk.queue) == []
