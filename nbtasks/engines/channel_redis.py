@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from nbtasks.engines.foreign import TTL, Arrival, EngineDown, EngineFull
+from nbtasks.engines.foreign import TTL, Arrival, EngineDown, EngineFull, Shipment
 from nbtasks.engines.urls import EngineUrl, hide
 from nbtasks.errors import EngineError
 
@@ -156,6 +156,24 @@ class RedisChannel:
             pipe.execute()
 
     # Marks.
+
+    def send_new(self, shipments: Sequence[Shipment], put: Callable[[Shipment, Any], str | bytes]) -> None:
+        """For `Engine.send`: what was not sent before goes in one transaction. `put` adds one to it, and gives its mark."""
+        marks = [named(self.queue, "sent", one.key) for one in shipments]
+        with talking(self.url.shown):
+            while True:
+                try:
+                    with self.client.pipeline() as pipe:
+                        pipe.watch(*marks)  # type: ignore[no-untyped-call]
+                        held: Any = pipe.mget(marks)
+                        pipe.multi()
+                        for one, mark, old in zip(shipments, marks, held, strict=True):
+                            if old is None:
+                                pipe.set(mark, put(one, pipe), ex=TTL)
+                        pipe.execute()
+                    return
+                except redis.WatchError:  # another bridge sends the same just now
+                    continue
 
     def stop(self, words: Mapping[str, str]) -> set[str]:
         """As `Engine`: whoever takes the place of the run has kept it from beginning."""

@@ -61,25 +61,10 @@ class Rq(RedisChannel):
         return self._queues[lane]
 
     def send(self, shipments: Sequence[Shipment]) -> None:
-        """As `Engine`: one transaction, with a mark for each key that it was sent."""
-        marks = [named(self.queue, "sent", one.key) for one in shipments]
-        with talking(self.url.shown):
-            while True:
-                try:
-                    with self.client.pipeline() as pipe:
-                        pipe.watch(*marks)  # type: ignore[no-untyped-call]
-                        held: Any = pipe.mget(marks)
-                        pipe.multi()
-                        for one, mark, old in zip(shipments, marks, held, strict=True):
-                            if old is None:
-                                pipe.set(mark, "1", ex=TTL)
-                                self._enqueue(one, pipe)
-                        pipe.execute()
-                    return
-                except redis.WatchError:  # another bridge sends the same just now
-                    continue
+        """As `Engine`."""
+        self.send_new(shipments, self._enqueue)
 
-    def _enqueue(self, one: Shipment, pipe: Any) -> None:
+    def _enqueue(self, one: Shipment, pipe: Any) -> str:
         queue = self._queue(one.lane)
         job = queue.create_job(
             "nbtasks.engines.rq.run", args=(self._argument(one, pipe),), timeout=-1, result_ttl=_ENDED_TTL, failure_ttl=_FAILED_TTL,
@@ -88,6 +73,7 @@ class Rq(RedisChannel):
             meta={"nbtasks": _Warm()},
         )  # fmt: skip
         queue.enqueue_job(job, pipeline=pipe, at_front=one.priority > 5)
+        return "1"
 
     def _argument(self, one: Shipment, pipe: Any) -> bytes | tuple[str, int]:
         if len(one.bundle) <= _INLINE:

@@ -66,7 +66,44 @@ def alone_celery(place: Any, count: int) -> float:
     return time.perf_counter() - began
 
 
-ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq, "celery": alone_celery}
+_HUEY_APP = """
+from huey import PriorityRedisHuey, SqliteHuey
+from tests.benchmarks.calls import nap
+huey = {made}
+task = huey.task()(nap)
+"""
+_apps: dict[Place, dict[str, Any]] = {}
+
+
+def alone_huey(place: Any, count: int) -> float:
+    """The same with Huey as it is: a consumer of its own, which keeps that each task has ended."""
+    app = _apps.get(place)
+    if app is None:
+        made = f"SqliteHuey('bench', filename='{place.folder}/alone.db', timeout=60, store_none=True)"
+        if hasattr(place, "socket"):
+            made = f"PriorityRedisHuey('bench', url='unix://{place.socket}', store_none=True)"
+        text = _HUEY_APP.format(made=made)
+        (place.folder / "alone.py").write_text(text)
+        command = [sys.executable, "-m", "huey.bin.huey_consumer", "alone.huey", *"-w 2 -d 0.005 -m 0.02".split()]
+        place.workers.append(place.run(command, PYTHONPATH=os.getcwd()))
+        app = _apps[place] = {}
+        exec(text, app)  # not a module: nbtasks would send it along
+    huey, task = app["huey"], app["task"]
+    huey.flush()
+    began = time.perf_counter()
+    for _ in range(count):
+        task()
+    while huey.result_count() < count:
+        time.sleep(0.01)
+    return time.perf_counter() - began
+
+
+ALONE: dict[str, Callable[[Place, int], float]] = {
+    "rq": alone_rq,
+    "celery": alone_celery,
+    "huey-sqlite": alone_huey,
+    "huey-redis": alone_huey,
+}
 
 
 def bridged(count: int) -> float:
@@ -75,6 +112,15 @@ def bridged(count: int) -> float:
     tasks = [nbtasks.submit(calls.nap) for _ in range(count)]
     nbtasks.gather(*tasks)
     return time.perf_counter() - began
+
+
+def _as_people_run_it(place: Any) -> None:
+    """The tests let Redis flush each command, so that it may be killed: here once a second, as it does unless told."""
+    if hasattr(place, "socket"):
+        import redis
+
+        with redis.Redis(unix_socket_path=place.socket) as client:
+            client.config_set("appendfsync", "everysec")
 
 
 def measure(kind: type[Place], count: int) -> list[tuple[float, float]]:
@@ -86,6 +132,7 @@ def measure(kind: type[Place], count: int) -> list[tuple[float, float]]:
             desk = Desk(place, folder)
             use(desk, patch)
             desk.start()
+            _as_people_run_it(place)
             bridged(20)
             ALONE[kind.name](place, 20)
             found = []

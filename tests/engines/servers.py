@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -288,7 +289,70 @@ class CeleryAmqp(Celery):
         subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], capture_output=True, env=self.environ, check=False)
 
 
-PLACES: list[type[Place]] = [Processes, Threads, Rq, Celery, CeleryAmqp]
+class HueySqlite(Place):
+    """Huey on a file. Its workers are threads of one consumer; instead of a broker that ends there is a file that is locked."""
+
+    name = "huey-sqlite"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._threads = self._consumers = 0
+        self._lock: sqlite3.Connection | None = None
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"huey+sqlite://{self.folder}/huey.db"
+
+    def stop_broker(self, number: int = signal.SIGKILL) -> None:
+        """As `Place`."""
+        self._lock = sqlite3.connect(f"{self.folder}/huey.db", isolation_level=None, timeout=20)
+        self._lock.execute("begin exclusive")
+
+    def start_broker(self) -> None:
+        """As `Place`."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def start_workers(self, count: int = 0, **environ: str) -> None:
+        """As `Place`."""
+        self._threads = count or self.count
+        self._consumers += 1
+        super().start_workers(1, **environ)
+
+    def refresh(self) -> None:
+        """As `Place`."""
+        if self.broker is not None and self.broker.poll() is not None:
+            self.start_broker()
+        if self._threads != self.count or not self.workers or self.workers[0].poll() is not None:
+            self.kill_workers()
+            self.start_workers()
+
+    def worker_command(self) -> list[str]:
+        """As `Place`."""
+        self.environ["NBTASKS_ENGINE"] = self.url
+        command = [sys.executable, "-m", "huey.bin.huey_consumer", "nbtasks.engines.huey.huey"]
+        return [*command, "-w", str(self._threads)]
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        return self.logs().count("Huey consumer started with") >= self._consumers
+
+
+class HueyRedis(OnRedis, HueySqlite):
+    """The same on Redis."""
+
+    name = "huey-redis"
+    stop_broker, start_broker = Place.stop_broker, Place.start_broker
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"huey+unix://{self.socket}"
+
+
+PLACES: list[type[Place]] = [Processes, Threads, Rq, Celery, CeleryAmqp, HueySqlite, HueyRedis]
 
 
 def params(*, foreign: bool = False) -> list[object]:
