@@ -10,6 +10,7 @@ from nbtasks.errors import EngineError
 
 # kind: module and class. The module has the name of its extra.
 ENGINES = {
+    "dask": ("nbtasks.engines.dask", "Dask"),
     "rq": ("nbtasks.engines.rq", "Rq"),
 }
 

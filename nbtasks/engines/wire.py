@@ -287,6 +287,11 @@ def unseal(data: bytes, queue: str, key: bytes) -> Packet:
     return packet
 
 
+def tells_end(packet: bytes) -> bool:
+    """Whether a packet of ours holds the last that is to be said of a run, or the beginning of that. Not verified."""
+    return any(isinstance(one, Piece | Died | Refused) for one in _decode(packet[_HMAC:]).messages)
+
+
 def _sign(queue: str, key: bytes, data: bytes) -> bytes:
     return hmac.digest(keys.derive(key, queue, "packet"), data, "sha256")
 
