@@ -11,7 +11,7 @@ from typing import Any
 
 import distributed
 
-from nbtasks.engines import far, nurseries
+from nbtasks.engines import dask_local, far, nurseries
 from nbtasks.engines.channel_dask import FarDask, Inbox, named
 from nbtasks.engines.dask_line import Line
 from nbtasks.engines.foreign import Abilities, Arrival, EngineDown, Shipment, Sight, State
@@ -41,6 +41,8 @@ class Dask:
 
     def connect(self) -> str:
         """As `Engine`."""
+        if self.url.transport == "local":
+            return f"Dask {distributed.__version__}, {dask_local.words()}"
         try:
             line = self._open()
         except EngineDown as error:
@@ -53,6 +55,9 @@ class Dask:
         )
 
     def _open(self) -> Line:
+        if self.url.transport == "local":
+            cluster = dask_local.find()
+            return Line(self.url.shown, cluster.address, cluster.security())
         return Line(self.url.shown, self.url.address)
 
     def _there(self) -> Line:
@@ -126,7 +131,7 @@ class Dask:
         line = self._there()
         for key in keys:
             self._tried.pop(key, None)
-        line.call(line.later, line.drop(keys, packets, ended=ended))
+        line.call(line.drop_later, keys, packets, ended=ended)
 
     def close(self) -> None:
         """As `Engine`."""

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from distributed import Client
+from distributed import Client, wait
 from distributed.publish import PublishExtension
 
 from nbtasks.engines.channel_dask import AT_ONCE, Inbox, named, talking
 from nbtasks.engines.foreign import Arrival, EngineDown, EngineFull, Shipment, Sight, State
 
+_PACE = 0.05  # seconds between two questions about what comes in numbers
 FAR = "nbtasks.engines.dask:run"
 _CONNECTS, _ANSWERS = 3.0, 30.0  # seconds
 _SCATTER = 5.0  # seconds until a worker takes a large bundle
@@ -55,6 +56,10 @@ class Line:
         self.queue = ""
         self.channels: tuple[str, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._done: list[Run] = []  # their results are to be fetched
+        self._gatherer: asyncio.Task[None] | None = None
+        self._old: list[str] = []  # names to unpublish
+        self._sweeper: asyncio.Task[None] | None = None
         with talking(shown):
             place = urlsplit(address)
             socket.create_connection(
@@ -183,20 +188,40 @@ class Line:
 
     async def _watch(self, run: Run) -> None:
         try:
-            result = await run.future
+            with self.client.as_current():
+                await wait([run.future])
         except asyncio.CancelledError:  # by us; or the scheduler has let it go
             run.sight = Sight(State.UNKNOWN)
-        except Exception as error:
-            run.sight = Sight(State.ENDED, _words(error))
+            if self.client.status != "running":
+                self.cut = self.cut or "the connection was cut"
+            self.inbox.put()
+            return
+        self._done.append(run)
+        if self._gatherer is None:
+            self._gatherer = self._spawn(self._gather())
+
+    async def _gather(self) -> None:
+        """Fetch results, all that are there at once: the first without delay, those behind it together."""
+        while self._done:
+            done, self._done = self._done, []
+            results = await asyncio.gather(*(run.future for run in done), return_exceptions=True)
+            for run, result in zip(done, results, strict=True):
+                await self._take(run, result)
+            self.inbox.put()
+            await asyncio.sleep(_PACE)
+        self._gatherer = None
+
+    async def _take(self, run: Run, result: Any) -> None:
+        if isinstance(result, asyncio.CancelledError):
+            run.sight = Sight(State.UNKNOWN)
+        elif isinstance(result, Exception):
+            run.sight = Sight(State.ENDED, _words(result))
         else:
             sent, last = result or (0, [])
             if run.next < sent:
                 await self._fetch_until(run.key, sent - 1)
             self.inbox.put(*(Arrival(packet, (run.key, "")) for packet in last))
             run.sight = Sight(State.ENDED)
-        if self.client.status != "running":
-            self.cut = self.cut or "the connection was cut"
-        self.inbox.put()
 
     def _on_news(self, event: tuple[float, Any]) -> None:
         key, number = event[1]
@@ -206,7 +231,7 @@ class Line:
         """Fetch the packets of a run up to that one, in their order; those that are gone were dealt with."""
         run = self.runs.get(key)
         if run is None:  # it is over for us
-            await self._unpublish([named(self.queue, "out", channel, key, number) for channel in self.channels])
+            self._unpublish([named(self.queue, "out", channel, key, number) for channel in self.channels])
             return
         async with run.lock:
             channel = run.name.split(":")[3]
@@ -255,17 +280,26 @@ class Line:
             if run.stopped and ended:
                 for kind in ("stop", "terminate"):
                     await self.client.scheduler.event_clear(name=named(self.queue, kind, key))
-        await self._unpublish(names)
+        self._unpublish(names)
 
-    async def _unpublish(self, names: list[str]) -> None:
-        if names and _MANY:
-            await self.client.unpublish_dataset(names)
-        elif names:
-            await asyncio.gather(*map(self.client.unpublish_dataset, names))
+    def _unpublish(self, names: list[str]) -> None:
+        self._old += names
+        if self._old and self._sweeper is None:
+            self._sweeper = self._spawn(self._sweep())
 
-    async def later(self, action: Coroutine[Any, Any, None]) -> None:
-        """See to it without anybody waiting."""
-        self._spawn(action)
+    async def _sweep(self) -> None:
+        while self._old:
+            await asyncio.sleep(_PACE)
+            names, self._old = self._old, []
+            if _MANY:
+                await self.client.unpublish_dataset(names)
+            else:
+                await asyncio.gather(*map(self.client.unpublish_dataset, names))
+        self._sweeper = None
+
+    async def drop_later(self, *args: Any, **fields: Any) -> None:
+        """As `drop`, and nobody waits."""
+        self._spawn(self.drop(*args, **fields))
 
 
 def _key_and_number(name: str) -> tuple[str, int]:

@@ -40,7 +40,17 @@ def alone_rq(place: Any, count: int) -> float:
         return time.perf_counter() - began
 
 
-ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq}
+def alone_dask(place: Any, count: int) -> float:
+    """Seconds that Dask needs for `count` calls, given to it as one map."""
+    from distributed import Client
+
+    with Client(place.address, set_as_default=False) as client:
+        began = time.perf_counter()
+        client.gather(client.map(calls.nap_of, range(count), pure=False))
+        return time.perf_counter() - began
+
+
+ALONE: dict[str, Callable[[Place, int], float]] = {"rq": alone_rq, "dask": alone_dask}
 
 
 def bridged(count: int) -> float:
