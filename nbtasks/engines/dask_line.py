@@ -22,7 +22,7 @@ from distributed.publish import PublishExtension
 from nbtasks.engines.channel_dask import AT_ONCE, Inbox, named, talking
 from nbtasks.engines.foreign import Arrival, EngineDown, EngineFull, Shipment, Sight, State
 
-_PACE = 0.05  # seconds between two questions about what comes in numbers
+_PACE, _LONGEST = 0.01, 0.15  # seconds until results are fetched again, for each that came last; at most
 FAR = "nbtasks.engines.dask:run"
 _CONNECTS, _ANSWERS = 3.0, 30.0  # seconds
 _SCATTER = 5.0  # seconds until a worker takes a large bundle
@@ -208,7 +208,7 @@ class Line:
             for run, result in zip(done, results, strict=True):
                 await self._take(run, result)
             self.inbox.put()
-            await asyncio.sleep(_PACE)
+            await asyncio.sleep(min(_LONGEST, _PACE * len(done)))
         self._gatherer = None
 
     async def _take(self, run: Run, result: Any) -> None:
@@ -289,7 +289,7 @@ class Line:
 
     async def _sweep(self) -> None:
         while self._old:
-            await asyncio.sleep(_PACE)
+            await asyncio.sleep(_LONGEST)
             names, self._old = self._old, []
             if _MANY:
                 await self.client.unpublish_dataset(names)
