@@ -13,13 +13,14 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import get_client
 from distributed.utils import sync
 
 from nbtasks.engines import wire
-from nbtasks.engines.foreign import Arrival, EngineDown
+from nbtasks.engines.foreign import Arrival, EngineDown, Sight, State
 
 AT_ONCE = 0.05  # seconds that one waits for a permit that another has
 _DOWN = (OSError, RuntimeError, asyncio.CancelledError)
@@ -28,6 +29,12 @@ _DOWN = (OSError, RuntimeError, asyncio.CancelledError)
 def named(queue: str, kind: str, *names: str | int) -> str:
     """The name of one thing of the queue with that uuid."""
     return ":".join(map(str, ("nbtasks", queue, kind, *names)))
+
+
+def key_and_number(name: str) -> tuple[str, int]:
+    """The last two parts of the name of a packet."""
+    key, number = name.rsplit(":", 2)[1:]
+    return key, int(number)
 
 
 @contextlib.contextmanager
@@ -64,6 +71,21 @@ class Inbox:
         """Let go of the pipe."""
         os.close(self.fd)
         os.close(self._write)
+
+
+@dataclass(eq=False)
+class Run:
+    """A key that the scheduler was given."""
+
+    key: str
+    name: str  # of the dataset that holds it
+    future: Any
+    published: bool = False
+    next: int = 0  # number of the packet that is to come
+    sight: Sight = field(default_factory=lambda: Sight(State.QUEUED))
+    stopped: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # its packets are fetched in their order
+    watcher: Any = None
 
 
 class FarDask:

@@ -94,6 +94,10 @@ class Dask:
             line.call(line.offer, named(self.queue, "blob", hash), read(hash))
             self._offered.add(hash)
 
+    def forget_offers(self) -> None:
+        """As `Engine`."""
+        self._offered.clear()
+
     def descriptors(self) -> Iterable[int]:
         """As `Engine`."""
         return [self.inbox.fd]

@@ -12,14 +12,13 @@ import operator
 import pkgutil
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from distributed import Client, wait
 from distributed.publish import PublishExtension
 
-from nbtasks.engines.channel_dask import AT_ONCE, Inbox, named, talking
+from nbtasks.engines.channel_dask import AT_ONCE, Inbox, Run, key_and_number, named, talking
 from nbtasks.engines.foreign import Arrival, EngineDown, EngineFull, Shipment, Sight, State
 
 _PACE, _LONGEST = 0.01, 0.15  # seconds until results are fetched again, for each that came last; at most
@@ -29,21 +28,6 @@ _SCATTER = 5.0  # seconds until a worker takes a large bundle
 _INLINE = 1 << 20  # bytes of a bundle that goes into Dask's graph, which the scheduler unpickles and keeps
 _NO_MODULE = "No module named 'nbtasks"
 _MANY = hasattr(PublishExtension, "flush_batched_send")  # since then one question may unpublish several
-
-
-@dataclass(eq=False)
-class Run:
-    """A key that the scheduler was given."""
-
-    key: str
-    name: str  # of the dataset that holds it
-    future: Any
-    published: bool = False
-    next: int = 0  # number of the packet that is to come
-    sight: Sight = field(default_factory=lambda: Sight(State.QUEUED))
-    stopped: bool = False
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # its packets are fetched in their order
-    watcher: Any = None
 
 
 class Line:
@@ -114,14 +98,14 @@ class Line:
             if future is not None and key not in self.runs:
                 self._start(Run(key, name, future, published=True))
         for name in await self._list("out", channels):
-            self._spawn(self._fetch_until(*_key_and_number(name)))
+            self._spawn(self._fetch_until(*key_and_number(name)))
 
     async def _list(self, kind: str, channels: Sequence[str]) -> list[str]:
         begins = tuple(named(self.queue, kind, channel, "") for channel in channels)
         names = [
             name for name in await self.client.list_datasets() if isinstance(name, str) and name.startswith(begins)
         ]
-        return sorted(names, key=lambda name: _key_and_number(name)) if kind == "out" else names
+        return sorted(names, key=lambda name: key_and_number(name)) if kind == "out" else names
 
     def _spawn(self, action: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(action)
@@ -300,11 +284,6 @@ class Line:
     async def drop_later(self, *args: Any, **fields: Any) -> None:
         """As `drop`, and nobody waits."""
         self._spawn(self.drop(*args, **fields))
-
-
-def _key_and_number(name: str) -> tuple[str, int]:
-    key, number = name.rsplit(":", 2)[1:]
-    return key, int(number)
 
 
 def _words(error: Exception) -> str:

@@ -20,16 +20,15 @@ WAIT = 60
 
 @pytest.fixture(scope="module")
 def place(home: str) -> Iterator[Place]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", f"{home}/state")  # where the tests have their key
-        with opened(Dask) as place:
-            yield place
+    with opened(Dask, home) as place:
+        yield place
 
 
 @pytest.fixture
 def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     desk = Desk(place, tmp_path)
     use(desk, monkeypatch)
+    place.refresh()
     desk.start(NBTASKS_LEASE="2")
     yield desk
     desk.close()
@@ -52,34 +51,6 @@ def bridge_of(worker: Worker | None) -> int:
     return until(worker.slots)[0].process.pid
 
 
-def test_a_task_whose_bridge_dies_is_not_run_again(desk: Desk, notes: str, gate: str, tmp_path: Path) -> None:
-    running = nbtasks.submit(calls.note_and_wait, notes, gate)
-    talking = nbtasks.submit(calls.say_and_wait, gate)
-    behind = nbtasks.submit(calls.note, f"{notes}-2")
-    until(lambda: lines(notes) and "from below" in talking.log)
-    kill(bridge_of(desk.worker))
-    Path(gate).touch()  # they end while nobody listens
-    assert running.result(WAIT) == int(lines(notes)[0])
-    assert talking.result(WAIT) == "done"
-    assert behind.result(WAIT) is None
-    assert talking.log == "first line\nto stderr\nfrom below\nlast line\n"
-    assert (lines(notes), lines(f"{notes}-2")) == ([str(running.result())], ["ran"])
-    assert running.record.ticket.losses == 0
-
-
-def test_a_task_whose_dask_worker_dies_is_delivered_again(desk: Desk, place: Place, notes: str, gate: str) -> None:
-    task = nbtasks.submit(calls.note_and_wait, notes, gate)
-    first = int(until(lambda: lines(notes))[0])
-    place.kill_workers()
-    for _ in range(2):
-        place.start_worker()
-    until(lambda: len(lines(notes)) == 2, WAIT)
-    assert is_gone(first), "a task ends with the worker that ran it"
-    Path(gate).touch()
-    assert task.result(WAIT) == int(lines(notes)[1])
-    assert (task.record.ticket.losses, task.record.attempt) == (1, 1)
-
-
 def test_what_a_scheduler_held_is_delivered_again_by_the_next(desk: Desk, place: Place, notes: str, gate: str) -> None:
     task = nbtasks.submit(calls.note_and_wait, notes, gate)
     until(lambda: lines(notes))
@@ -87,8 +58,7 @@ def test_what_a_scheduler_held_is_delivered_again_by_the_next(desk: Desk, place:
     assert desk.worker is not None
     desk.worker.wait_for("does not answer")
     later = nbtasks.submit(calls.nothing)
-    place.kill_workers()
-    place.start()
+    place.start_broker()
     desk.worker.wait_for("answers again")
     assert later.result(WAIT) is None
     until(lambda: len(lines(notes)) == 2, WAIT)
