@@ -16,7 +16,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import get_client
+from distributed import Future, get_client
 from distributed.utils import sync
 
 from nbtasks.engines import wire
@@ -148,6 +148,9 @@ class FarDask:
         """As `FarChannel`."""
         with talking("Dask's scheduler"):
             data = self._reach().get_dataset(named(queue, "blob", hash), default=None)
-        if data is None:
+            if isinstance(data, Future):
+                data = None if data.cancelled() else self._reach().gather([data], errors="skip")
+                data = data[0] if data else None
+        if data is None:  # its worker is gone, or it was dropped
             raise LookupError(hash)
         return bytes(data)

@@ -6,6 +6,7 @@ A lane other than ``default`` is a resource of Dask's workers: ``--resources nbt
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from nbtasks.engines.foreign import Abilities, Arrival, EngineDown, Shipment, Si
 from nbtasks.engines.urls import EngineUrl
 from nbtasks.errors import EngineError
 
+_BLOB_KEPT = 86400.0  # seconds
 _own = threading.local()
 
 
@@ -37,7 +39,7 @@ class Dask:
         self.inbox = Inbox()
         self._tried: dict[str, str] = {}  # key: the scheduler that it was sent to
         self._scheduler = ""
-        self._offered: set[str] = set()
+        self._offered: dict[str, float] = {}  # the scheduler has them; when they were used last
 
     def connect(self) -> str:
         """As `Engine`."""
@@ -71,9 +73,9 @@ class Dask:
         if self.line is None or self.line.cut or self.line.client.status != "running":
             self._hang_up()
             line = self._open()
-            self._offered.clear()  # it may be another scheduler
             self._scheduler = str(line.client.scheduler_info().get("id"))
             self.line = line
+            self._offered = dict.fromkeys(line.call(line.find_blobs, queue), time.monotonic())
         self.line.call(self.line.listen, queue, channels, self.inbox)
 
     def _hang_up(self) -> None:
@@ -88,11 +90,15 @@ class Dask:
         line.call(line.submit, mine)
 
     def offer_blobs(self, hashes: Iterable[str], read: Callable[[str], bytes]) -> None:
-        """As `Engine`. A scheduler keeps them as long as it lives."""
-        line = self._there()
-        for hash in set(hashes) - self._offered:
-            line.call(line.offer, named(self.queue, "blob", hash), read(hash))
-            self._offered.add(hash)
+        """As `Engine`. One that nobody used for a day is dropped."""
+        line, now = self._there(), time.monotonic()
+        for hash in hashes:
+            if hash not in self._offered:
+                line.call(line.offer, named(self.queue, "blob", hash), read(hash))
+            self._offered[hash] = now
+        if old := [hash for hash, used in self._offered.items() if now - used > _BLOB_KEPT]:
+            line.call(line.drop_later, (), [named(self.queue, "blob", hash) for hash in old])
+            self._offered = {hash: used for hash, used in self._offered.items() if hash not in old}
 
     def forget_offers(self) -> None:
         """As `Engine`."""

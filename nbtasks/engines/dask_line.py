@@ -128,7 +128,7 @@ class Line:
         await asyncio.gather(
             *(rpc.queue_create(name=named(self.queue, "permit", one.key), client=me, maxsize=1) for one in shipments)
         )
-        data = [await self._argument(one) for one in shipments]
+        data = [one.bundle if len(one.bundle) <= _INLINE else await self._scatter(one.bundle) for one in shipments]
         graphs: dict[tuple[str, int], dict[str, Any]] = {}
         for one, argument in zip(shipments, data, strict=True):
             # Loaded where it runs: the scheduler unpickles graphs, and need not know us.
@@ -140,13 +140,11 @@ class Line:
         for run in runs:
             run.published = True
 
-    async def _argument(self, one: Shipment) -> Any:
-        if len(one.bundle) <= _INLINE:
-            return one.bundle
+    async def _scatter(self, data: bytes) -> Any:
         try:
-            return await self.client.scatter(one.bundle, hash=False, timeout=_SCATTER)
+            return await self.client.scatter(data, hash=False, timeout=_SCATTER)
         except TimeoutError as error:
-            raise EngineFull(f"{self.shown} has no worker that takes {len(one.bundle) >> 20} MB") from error
+            raise EngineFull(f"{self.shown} has no worker that takes {len(data) >> 20} MB") from error
 
     def _give(self, lane: str, priority: int, graph: dict[str, Any]) -> list[Run]:
         wanted = None if lane == "default" else {f"nbtasks-{lane}": 1}
@@ -165,8 +163,14 @@ class Line:
         return run
 
     async def offer(self, name: str, data: bytes) -> None:
-        """Have the scheduler keep a blob."""
-        await self.client.publish_dataset(data, name=name, override=True)
+        """Have a blob kept: by the scheduler, or by a worker when it is large."""
+        kept = data if len(data) <= _INLINE else await self._scatter(data)
+        await self.client.publish_dataset(kept, name=name, override=True)
+
+    async def find_blobs(self, queue: str) -> list[str]:
+        """The blobs that are kept for that queue."""
+        begins = named(queue, "blob", "")
+        return [name.removeprefix(begins) for name in await self.client.list_datasets() if str(name).startswith(begins)]
 
     # Back.
 
