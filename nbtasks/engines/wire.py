@@ -182,9 +182,6 @@ def _bundle(frame: Frame, address: Address, data: bytes) -> Bundle:
         raise PayloadError(f"{_origin(address)} was made by another version ({error})") from error
 
 
-# Back.
-
-
 class Begun(msgspec.Struct, tag="begun"):
     """The task is about to run there."""
 
