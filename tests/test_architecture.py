@@ -38,7 +38,8 @@ FLOORS = {
         engines.foreign engines.wire engines.cupboard engines.far_slot engines.far_template engines.nurseries engines.courier engines.far
         engines.channel_redis engines.rq
         engines.celery_words engines.celery_redis engines.channel_amqp engines.celery_amqp engines.celery
-        engines.sqlite_file engines.channel_sqlite engines.huey_messages engines.huey_redis engines.huey_sqlite engines.huey engines.registry
+        engines.sqlite_file engines.channel_sqlite engines.huey_messages engines.huey_redis engines.huey_sqlite engines.huey
+        engines.channel_dask engines.dask_line engines.dask_local engines.dask engines.registry
         engines.flights engines.loading engines.landing engines.errands engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """
@@ -78,6 +79,7 @@ LAZY: dict[tuple[str, str], str] = {
 ENVIRONMENT: dict[str, str] = {
     "nbtasks.cell_looks": "MPLBACKEND, which the kernel sets for its own display",
     "nbtasks.cell_shell": "the same, in the slot",
+    "nbtasks.engines.dask_local": "hands the environment to the process that keeps the cluster",
     "nbtasks.engines.nurseries": "hands the environment to the template of the far side",
     "nbtasks.context": "takes the submitter's changed environment along, and puts it on in the slot",
     "nbtasks.jupyter.magics": "JPY_SESSION_NAME, by which Jupyter tells a kernel the path of its notebook",

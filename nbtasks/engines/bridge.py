@@ -27,6 +27,7 @@ from nbtasks.queue.members import Member
 from nbtasks.spec import Spec
 
 _LISTING = 10.0  # seconds between looks that make good a lost hint
+_PACE = 0.05  # seconds in which an engine that has enough to do is given something once: in numbers it costs less
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries to reach an engine that is down
 _MANY = 16  # in flight; when there are more, one exchange is for what came within
 _BREATH = 0.02  # seconds
@@ -53,7 +54,7 @@ class Bridge:
         self.draining = False
         self.down = ""  # why the engine cannot be reached
         self.again, self.pause = 0.0, _SHORTEST
-        self.next_listing = self.next_exchange = 0.0
+        self.next_listing = self.next_exchange = self.next_shipping = 0.0
         self.channels: tuple[str, ...] = (duty.name,)
         self.parent = processes.open_pidfd(duty.supervisor)
         self.fleet = Fleet(queue, duty.name, engine, say)
@@ -144,6 +145,8 @@ class Bridge:
         woken = False
         while (room := self._room()) and self.fleet.ship(self.claimer.try_claim, room):
             woken = True
+        if woken:
+            self.next_shipping = time.monotonic() + _PACE
         if woken and (head := self.claimer.find_head()):
             lane, env, need = head.line.name.split("@")
             self.queue.wake(Spec(id="", name="", lane=lane, env=env, need=need))
@@ -153,7 +156,12 @@ class Bridge:
         """How many more may be claimed now."""
         if self._is_leaving() or self.down or time.monotonic() < self.fleet.full_until:
             return 0
+        if self._has_enough() and time.monotonic() < self.next_shipping:
+            return 0
         return max(0, self.duty.capacity - len(self.fleet.flights))
+
+    def _has_enough(self) -> bool:
+        return len(self.fleet.flights) > self.duty.capacity // 2
 
     # The engine's absence.
 
@@ -200,6 +208,8 @@ class Bridge:
             moments += [self.fleet.next_check, self.fleet.landing.next_try]
         if time.monotonic() < self.fleet.full_until:
             moments.append(self.fleet.full_until)
+        if self._has_enough() and self.next_shipping > time.monotonic():
+            moments.append(self.next_shipping)
         return moments
 
     def _engine_pause(self, fds: list[int]) -> list[float]:

@@ -11,6 +11,7 @@ from nbtasks.errors import EngineError
 # kind: module, and what makes its engine. The module has the name of its extra.
 ENGINES = {
     "celery": ("nbtasks.engines.celery", "open_bridge"),
+    "dask": ("nbtasks.engines.dask", "Dask"),
     "huey": ("nbtasks.engines.huey", "open_engine"),
     "rq": ("nbtasks.engines.rq", "Rq"),
 }

@@ -182,9 +182,6 @@ def _bundle(frame: Frame, address: Address, data: bytes) -> Bundle:
         raise PayloadError(f"{_origin(address)} was made by another version ({error})") from error
 
 
-# Back.
-
-
 class Begun(msgspec.Struct, tag="begun"):
     """The task is about to run there."""
 
@@ -285,6 +282,11 @@ def unseal(data: bytes, queue: str, key: bytes) -> Packet:
     if not is_signed and not (len(packet.messages) == 1 and isinstance(packet.messages[0], Refused)):
         raise FrameError("a packet came without a signature: it was left alone")
     return packet
+
+
+def tells_end(packet: bytes) -> bool:
+    """Whether a packet of ours holds the last that is to be said of a run, or the beginning of that. Not verified."""
+    return any(isinstance(one, Piece | Died | Refused) for one in _decode(packet[_HMAC:]).messages)
 
 
 def _sign(queue: str, key: bytes, data: bytes) -> bytes:

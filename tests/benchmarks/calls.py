@@ -18,3 +18,9 @@ def count(numbers: list[int]) -> int:
 def nap() -> None:
     """Take 5 ms."""
     time.sleep(0.005)
+
+
+def nap_of(number: int) -> int:
+    """The same, for those that want an argument."""
+    time.sleep(0.005)
+    return number

@@ -98,11 +98,22 @@ def alone_huey(place: Any, count: int) -> float:
     return time.perf_counter() - began
 
 
+def alone_dask(place: Any, count: int) -> float:
+    """Seconds that Dask needs for `count` calls, given to it as one map."""
+    from distributed import Client
+
+    with Client(place.address, set_as_default=False) as client:
+        began = time.perf_counter()
+        client.gather(client.map(calls.nap_of, range(count), pure=False))
+        return time.perf_counter() - began
+
+
 ALONE: dict[str, Callable[[Place, int], float]] = {
     "rq": alone_rq,
     "celery": alone_celery,
     "huey-sqlite": alone_huey,
     "huey-redis": alone_huey,
+    "dask": alone_dask,
 }
 
 

@@ -352,7 +352,63 @@ class HueyRedis(OnRedis, HueySqlite):
         return f"huey+unix://{self.socket}"
 
 
-PLACES: list[type[Place]] = [Processes, Threads, Rq, Celery, CeleryAmqp, HueySqlite, HueyRedis]
+class Dask(Place):
+    """A Dask scheduler that has no nbtasks, and two workers with one thread each."""
+
+    name = "dask"
+    lacks: ClassVar[dict[str, str]] = {
+        "test_tasks_outlive_a_restart_of_the_broker": "What a Dask scheduler holds ends with it. Such tasks are delivered again."
+    }
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.environ |= {"DASK_TEMPORARY_DIRECTORY": str(folder), "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+
+    def start_broker(self) -> None:
+        """As `Place`; workers end with their scheduler, so there are others afterwards."""
+        super().start_broker()
+        if self.workers:
+            self.kill_workers()
+            self.start_workers()
+
+    @property
+    def address(self) -> str:
+        """The scheduler's, as Dask writes it."""
+        return f"tcp://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return f"dask://127.0.0.1:{self.port}"
+
+    def broker_command(self) -> list[str]:
+        """As `Place`."""
+        code = "import sys; sys.modules['nbtasks'] = None; from distributed.cli.dask_scheduler import main; main()"
+        return [sys.executable, "-c", code, "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
+
+    def broker_answers(self) -> bool:
+        """As `Place`."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def worker_command(self) -> list[str]:
+        """As `Place`."""
+        return [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-dashboard",
+                "--host", "127.0.0.1"]  # fmt: skip
+
+    def workers_listen(self) -> bool:
+        """As `Place`."""
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            return len(client.nthreads()) >= len(self.workers)
+
+
+PLACES: list[type[Place]] = [Processes, Threads, Rq, Celery, CeleryAmqp, HueySqlite, HueyRedis, Dask]
 
 
 def params(*, foreign: bool = False) -> list[object]:

@@ -1,0 +1,156 @@
+"""The channel over Dask: what a task shows is kept by the scheduler, how it ends is its result in Dask.
+
+All names begin with ``nbtasks:UUID:`` of the queue. Published datasets: ``task:CHANNEL:KEY`` is the Dask future, held so for
+a bridge that comes back; ``out:CHANNEL:KEY:NUMBER`` a packet, ``blob:HASH`` a blob. ``permit:KEY`` is a Dask queue with room for
+one entry: whoever puts one in has taken the place of the one run that may begin. The events ``stop:KEY`` and ``terminate:KEY``
+ask a run to stop, the topic ``news:CHANNEL`` tells a bridge that there is a packet. Nothing is installed on the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Future, get_client
+from distributed.utils import sync
+
+from nbtasks.engines import wire
+from nbtasks.engines.foreign import Arrival, EngineDown, Sight, State
+
+AT_ONCE = 0.05  # seconds that one waits for a permit that another has
+_DOWN = (OSError, RuntimeError, asyncio.CancelledError)
+
+
+def named(queue: str, kind: str, *names: str | int) -> str:
+    """The name of one thing of the queue with that uuid."""
+    return ":".join(map(str, ("nbtasks", queue, kind, *names)))
+
+
+def key_and_number(name: str) -> tuple[str, int]:
+    """The last two parts of the name of a packet."""
+    key, number = name.rsplit(":", 2)[1:]
+    return key, int(number)
+
+
+@contextlib.contextmanager
+def talking(what: str) -> Generator[None]:
+    """Turn what Dask raises when it cannot be reached into EngineDown."""
+    try:
+        yield
+    except _DOWN as error:
+        raise EngineDown(f"{what} does not answer ({error or type(error).__name__})") from error
+
+
+class Inbox:
+    """What has arrived, handed from Dask's thread to the bridge's by a queue and a pipe."""
+
+    def __init__(self) -> None:
+        self.fd, self._write = os.pipe()
+        for fd in (self.fd, self._write):
+            os.set_blocking(fd, False)
+        self._items: deque[Arrival] = deque()
+
+    def put(self, *arrivals: Arrival) -> None:
+        """Add these, and wake the bridge; with none, only wake it."""
+        self._items.extend(arrivals)
+        with contextlib.suppress(BlockingIOError):  # it is full: it will wake
+            os.write(self._write, b".")
+
+    def take(self) -> list[Arrival]:
+        """All of them."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, 65536)
+        return [self._items.popleft() for _ in range(len(self._items))]
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        os.close(self.fd)
+        os.close(self._write)
+
+
+@dataclass(eq=False)
+class Run:
+    """A key that the scheduler was given."""
+
+    key: str
+    name: str  # of the dataset that holds it
+    future: Any
+    published: bool = False
+    next: int = 0  # number of the packet that is to come
+    sight: Sight = field(default_factory=lambda: Sight(State.QUEUED))
+    stopped: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # its packets are fetched in their order
+    watcher: Any = None
+
+
+class FarDask:
+    """The far side's end, for one run in a thread of a Dask worker.
+
+    Packets of a task that runs for a while are kept by the scheduler, one by one. Those that tell of its end are not sent
+    but become its result: Dask brings that to whoever holds the future, without a question of its own.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.sent = 0  # packets that the scheduler keeps
+        self.last: list[bytes] = []
+        self._key = ""
+        self._client: Any = None
+
+    def result(self) -> tuple[int, list[bytes]] | None:
+        """What the task gives back in Dask: how many packets went before, and the last ones. None: it did not begin."""
+        return (self.sent, self.last) if self.last else None
+
+    def _ask(self, question: str, **fields: Any) -> Any:
+        return sync(self.worker.loop, getattr(self.worker.scheduler, question), **fields)
+
+    def _reach(self) -> Any:
+        """A client of this worker; made when there is something to publish or to fetch, which for most tasks there is not."""
+        if self._client is None:
+            self._client = get_client()
+        return self._client
+
+    def begin(self, queue: str, key: str, token: str) -> bool:
+        """As `FarChannel`; but when the connection breaks just then, the answer may be False for all: the task is then lost."""
+        self._key = key
+        with talking("Dask's scheduler"):
+            try:
+                self._ask("queue_put", name=named(queue, "permit", key), data=token, timeout=AT_ONCE)
+            except (KeyError, TimeoutError):  # it is over for the bridge; another run has it
+                return False
+        return True
+
+    def send(self, queue: str, channel: str, packet: bytes) -> None:
+        """As `FarChannel`."""
+        if self.last or wire.tells_end(packet):
+            self.last.append(packet)
+            return
+        name = named(queue, "out", channel, self._key, self.sent)
+        with talking("Dask's scheduler"):
+            self._reach().publish_dataset(packet, name=name, override=True)
+            self.worker.log_event(named(queue, "news", channel), [self._key, self.sent])
+        self.sent += 1
+
+    def find_stop(self, queue: str, key: str) -> str:
+        """As `FarChannel`."""
+        with talking("Dask's scheduler"):
+            for word in ("stop", "terminate"):
+                if not self._ask("event_is_set", name=named(queue, word, key)):
+                    return "cancel" if word == "terminate" else ""
+        return "terminate"
+
+    def fetch_blob(self, queue: str, hash: str) -> bytes:
+        """As `FarChannel`."""
+        with talking("Dask's scheduler"):
+            data = self._reach().get_dataset(named(queue, "blob", hash), default=None)
+            if isinstance(data, Future):
+                data = None if data.cancelled() else self._reach().gather([data], errors="skip")
+                data = data[0] if data else None
+        if data is None:  # its worker is gone, or it was dropped
+            raise LookupError(hash)
+        return bytes(data)

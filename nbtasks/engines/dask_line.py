@@ -1,0 +1,295 @@
+"""One connection to a Dask scheduler: what has been sent over it, and what has come of that.
+
+A `Line` that was cut is not mended: another is opened, and finds what the scheduler still has. Its coroutines run in the thread
+of Dask's client, one at a time; the bridge's thread calls what is marked so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import operator
+import pkgutil
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from distributed import Client, wait
+from distributed.publish import PublishExtension
+
+from nbtasks.engines.channel_dask import AT_ONCE, Inbox, Run, key_and_number, named, talking
+from nbtasks.engines.foreign import Arrival, EngineDown, EngineFull, Shipment, Sight, State
+
+_PACE, _LONGEST = 0.01, 0.15  # seconds until results are fetched again, for each that came last; at most
+FAR = "nbtasks.engines.dask:run"
+_CONNECTS, _ANSWERS = 3.0, 30.0  # seconds
+_SCATTER = 5.0  # seconds until a worker takes a large bundle
+_INLINE = 1 << 20  # bytes of a bundle that goes into Dask's graph, which the scheduler unpickles and keeps
+_NO_MODULE = "No module named 'nbtasks"
+_MANY = hasattr(PublishExtension, "flush_batched_send")  # since then one question may unpublish several
+
+
+class Line:
+    """A client of the scheduler at `address`; raises EngineDown when it does not answer."""
+
+    def __init__(self, shown: str, address: str, security: Any = None) -> None:
+        self.shown = shown
+        self.cut = ""  # why it is of no use any more
+        self.runs: dict[str, Run] = {}
+        self.queue = ""
+        self.channels: tuple[str, ...] = ()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._done: list[Run] = []  # their results are to be fetched
+        self._gatherer: asyncio.Task[None] | None = None
+        self._old: list[str] = []  # names to unpublish
+        self._sweeper: asyncio.Task[None] | None = None
+        with talking(shown):
+            place = urlsplit(address)
+            socket.create_connection(
+                (place.hostname, place.port), _CONNECTS
+            ).close()  # says at once that nobody is there
+            self.client = Client(address, timeout=_CONNECTS, set_as_default=False, name="nbtasks", security=security)
+
+    # From the bridge's thread.
+
+    def call(self, action: Callable[..., Awaitable[Any]], *args: Any, **fields: Any) -> Any:
+        """What a coroutine gives. Raises EngineDown, EngineFull."""
+        if self.cut or self.client.status != "running":
+            raise EngineDown(f"{self.shown} does not answer ({self.cut or 'the connection was cut'})")
+        with talking(self.shown):
+            return self.client.sync(action, *args, callback_timeout=_ANSWERS, **fields)
+
+    def close(self) -> None:
+        """Let go of the scheduler, which keeps what was published. Never raises."""
+        self.cut = self.cut or "closed"
+        try:
+            self.client.close(timeout=1)
+        except Exception:  # it is of no use any more, and nobody can do anything about it
+            return
+
+    # Beginning.
+
+    async def listen(self, queue: str, channels: Sequence[str], inbox: Inbox) -> None:
+        """Take what has come, and what comes, for these channels."""
+        new = [channel for channel in channels if channel not in self.channels]
+        if not self.channels:
+            self._spawn(self._watch_scheduler(named(queue, "here", channels[0])))
+        self.queue, self.inbox, self.channels = queue, inbox, tuple(channels)
+        for channel in new:
+            self.client.subscribe_topic(named(queue, "news", channel), self._on_news)
+        await self._adopt(new)
+
+    async def _watch_scheduler(self, name: str) -> None:
+        """Waits for what never comes: ends when the scheduler does."""
+        try:
+            await self.client.scheduler.event_wait(name=name, timeout=None)
+        except Exception as error:
+            self.cut = str(error) or type(error).__name__
+        self.cut = self.cut or "the connection was cut"
+        self.inbox.put()
+
+    async def _adopt(self, channels: Sequence[str]) -> None:
+        """Go on with what a bridge before has sent by these channels, or what we sent before the line was cut."""
+        found = await self._list("task", channels)
+        for name in found:
+            key = name.rpartition(":")[2]
+            future = await self.client.get_dataset(name, default=None)
+            if future is not None and key not in self.runs:
+                self._start(Run(key, name, future, published=True))
+        for name in await self._list("out", channels):
+            self._spawn(self._fetch_until(*key_and_number(name)))
+
+    async def _list(self, kind: str, channels: Sequence[str]) -> list[str]:
+        begins = tuple(named(self.queue, kind, channel, "") for channel in channels)
+        names = [
+            name for name in await self.client.list_datasets() if isinstance(name, str) and name.startswith(begins)
+        ]
+        return sorted(names, key=lambda name: key_and_number(name)) if kind == "out" else names
+
+    def _spawn(self, action: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(action)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.cut = self.cut or f"{type(error).__name__}: {error}"
+            self.inbox.put()
+
+    # Out.
+
+    async def submit(self, shipments: Sequence[Shipment]) -> None:
+        """Give these to the scheduler, and have it keep them for whoever comes after us."""
+        shipments = [one for one in shipments if one.key not in self.runs or not self.runs[one.key].published]
+        rpc, me = self.client.scheduler, self.client.id
+        await asyncio.gather(
+            *(rpc.queue_create(name=named(self.queue, "permit", one.key), client=me, maxsize=1) for one in shipments)
+        )
+        data = [one.bundle if len(one.bundle) <= _INLINE else await self._scatter(one.bundle) for one in shipments]
+        graphs: dict[tuple[str, int], dict[str, Any]] = {}
+        for one, argument in zip(shipments, data, strict=True):
+            # Loaded where it runs: the scheduler unpickles graphs, and need not know us.
+            call = (operator.call, (pkgutil.resolve_name, FAR), argument)
+            graphs.setdefault((one.lane, one.priority), {})[one.key] = call
+        runs = list(itertools.chain.from_iterable(self._give(*kind, graph) for kind, graph in graphs.items()))
+        # With nothing in between: so there is no moment at which only we hold them.
+        await self.client.publish_dataset(override=True, **{run.name: run.future for run in runs})
+        for run in runs:
+            run.published = True
+
+    async def _scatter(self, data: bytes) -> Any:
+        try:
+            return await self.client.scatter(data, hash=False, timeout=_SCATTER)
+        except TimeoutError as error:
+            raise EngineFull(f"{self.shown} has no worker that takes {len(data) >> 20} MB") from error
+
+    def _give(self, lane: str, priority: int, graph: dict[str, Any]) -> list[Run]:
+        wanted = None if lane == "default" else {f"nbtasks-{lane}": 1}
+        keys = list(graph)
+        futures = self.client.get(graph, keys, sync=False, priority=priority - 5, resources=wanted, fifo_timeout="1s")
+        return [
+            self._start(Run(key, named(self.queue, "task", self.channels[0], key), future))
+            for key, future in zip(keys, futures, strict=True)
+        ]
+
+    def _start(self, run: Run) -> Run:
+        if run.key in self.runs:  # sent again: what watches it goes on
+            return self.runs[run.key]
+        self.runs[run.key] = run
+        run.watcher = self._spawn(self._watch(run))
+        return run
+
+    async def offer(self, name: str, data: bytes) -> None:
+        """Have a blob kept: by the scheduler, or by a worker when it is large."""
+        kept = data if len(data) <= _INLINE else await self._scatter(data)
+        await self.client.publish_dataset(kept, name=name, override=True)
+
+    async def find_blobs(self, queue: str) -> list[str]:
+        """The blobs that are kept for that queue."""
+        begins = named(queue, "blob", "")
+        return [name.removeprefix(begins) for name in await self.client.list_datasets() if str(name).startswith(begins)]
+
+    # Back.
+
+    async def _watch(self, run: Run) -> None:
+        try:
+            with self.client.as_current():
+                await wait([run.future])
+        except asyncio.CancelledError:  # by us; or the scheduler has let it go
+            run.sight = Sight(State.UNKNOWN)
+            if self.client.status != "running":
+                self.cut = self.cut or "the connection was cut"
+            self.inbox.put()
+            return
+        self._done.append(run)
+        if self._gatherer is None:
+            self._gatherer = self._spawn(self._gather())
+
+    async def _gather(self) -> None:
+        """Fetch results, all that are there at once: the first without delay, those behind it together."""
+        while self._done:
+            done, self._done = self._done, []
+            results = await asyncio.gather(*(run.future for run in done), return_exceptions=True)
+            for run, result in zip(done, results, strict=True):
+                await self._take(run, result)
+            self.inbox.put()
+            await asyncio.sleep(min(_LONGEST, _PACE * len(done)))
+        self._gatherer = None
+
+    async def _take(self, run: Run, result: Any) -> None:
+        if isinstance(result, asyncio.CancelledError):
+            run.sight = Sight(State.UNKNOWN)
+        elif isinstance(result, Exception):
+            run.sight = Sight(State.ENDED, _words(result))
+        else:
+            sent, last = result or (0, [])
+            if run.next < sent:
+                await self._fetch_until(run.key, sent - 1)
+            self.inbox.put(*(Arrival(packet, (run.key, "")) for packet in last))
+            run.sight = Sight(State.ENDED)
+
+    def _on_news(self, event: tuple[float, Any]) -> None:
+        key, number = event[1]
+        self._spawn(self._fetch_until(key, number))
+
+    async def _fetch_until(self, key: str, number: int) -> None:
+        """Fetch the packets of a run up to that one, in their order; those that are gone were dealt with."""
+        run = self.runs.get(key)
+        if run is None:  # it is over for us
+            self._unpublish([named(self.queue, "out", channel, key, number) for channel in self.channels])
+            return
+        async with run.lock:
+            channel = run.name.split(":")[3]
+            names = [named(self.queue, "out", channel, key, at) for at in range(run.next, number + 1)]
+            if len(names) > 2:  # of a bridge before us, mostly
+                names = [name for name in await self._list("out", [channel]) if name in set(names)]
+            packets = await asyncio.gather(*(self.client.get_dataset(name, default=None) for name in names))
+            there = [(name, packet) for name, packet in zip(names, packets, strict=True) if packet is not None]
+            if there:
+                run.sight = Sight(State.RUNNING)
+            run.next = max(run.next, number + 1)
+            self.inbox.put(*(Arrival(packet, ("", name)) for name, packet in there))
+
+    # Stopping and forgetting.
+
+    async def stop(self, words: Mapping[str, str]) -> set[str]:
+        """Ask these to stop; those whose place could be taken, so that they never begin."""
+        kinds = {"cancel": ("stop",), "terminate": ("terminate", "stop")}
+        for key, word in words.items():
+            if key in self.runs:
+                self.runs[key].stopped = True
+            for kind in kinds[word]:
+                await self.client.scheduler.event_set(name=named(self.queue, kind, key))
+        revoked = await asyncio.gather(*(self._try_revoke(key) for key in words))
+        return {key for key, never in zip(words, revoked, strict=True) if never}
+
+    async def _try_revoke(self, key: str) -> bool:
+        try:
+            name = named(self.queue, "permit", key)
+            await self.client.scheduler.queue_put(name=name, data="", timeout=AT_ONCE)
+        except (KeyError, TimeoutError):
+            return False
+        return True
+
+    async def drop(self, keys: Iterable[str], packets: Iterable[str] = (), *, ended: bool = True) -> None:
+        """Forget these: without its permit a key cannot begin. `ended`: nor does it run any more."""
+        names = list(packets)
+        for key in keys:
+            run = self.runs.pop(key, None)
+            self.client._send_to_scheduler({"op": "queue_release", "name": named(self.queue, "permit", key)})
+            if run is None:
+                continue
+            names.append(run.name)
+            run.watcher.cancel()
+            run.future.release()
+            if run.stopped and ended:
+                for kind in ("stop", "terminate"):
+                    await self.client.scheduler.event_clear(name=named(self.queue, kind, key))
+        self._unpublish(names)
+
+    def _unpublish(self, names: list[str]) -> None:
+        self._old += names
+        if self._old and self._sweeper is None:
+            self._sweeper = self._spawn(self._sweep())
+
+    async def _sweep(self) -> None:
+        while self._old:
+            await asyncio.sleep(_LONGEST)
+            names, self._old = self._old, []
+            if _MANY:
+                await self.client.unpublish_dataset(names)
+            else:
+                await asyncio.gather(*map(self.client.unpublish_dataset, names))
+        self._sweeper = None
+
+    async def drop_later(self, *args: Any, **fields: Any) -> None:
+        """As `drop`, and nobody waits."""
+        self._spawn(self.drop(*args, **fields))
+
+
+def _words(error: Exception) -> str:
+    words = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return f"{words}: pip install 'nbtasks[dask]' on Dask's workers" if _NO_MODULE in words else words

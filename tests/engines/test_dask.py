@@ -1,0 +1,124 @@
+"""What Dask's own ways of dying do to tasks; and a cluster that belongs to the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nbtasks
+from nbtasks import Status, processes
+from tests.engines import contract_calls as calls
+from tests.engines.servers import Dask, Desk, Place, opened, use
+from tests.worker.tools import Worker, is_gone, kill, lines, until
+
+WAIT = 60
+
+
+@pytest.fixture(scope="module")
+def place(home: str) -> Iterator[Place]:
+    with opened(Dask, home) as place:
+        yield place
+
+
+@pytest.fixture
+def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    desk = Desk(place, tmp_path)
+    use(desk, monkeypatch)
+    place.refresh()
+    desk.start(NBTASKS_LEASE="2")
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> str:
+    return str(tmp_path / "notes")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[str]:
+    path = tmp_path / "gate"
+    yield str(path)
+    path.touch()
+
+
+def bridge_of(worker: Worker | None) -> int:
+    assert worker is not None
+    return until(worker.slots)[0].process.pid
+
+
+def test_what_a_scheduler_held_is_delivered_again_by_the_next(desk: Desk, place: Place, notes: str, gate: str) -> None:
+    task = nbtasks.submit(calls.note_and_wait, notes, gate)
+    until(lambda: lines(notes))
+    place.stop_broker(signal.SIGKILL)
+    assert desk.worker is not None
+    desk.worker.wait_for("does not answer")
+    later = nbtasks.submit(calls.nothing)
+    place.start_broker()
+    desk.worker.wait_for("answers again")
+    assert later.result(WAIT) is None
+    until(lambda: len(lines(notes)) == 2, WAIT)
+    Path(gate).touch()
+    assert task.result(WAIT) == int(lines(notes)[1])
+
+
+def test_a_cluster_of_the_worker_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: str, gate: str
+) -> None:
+    place = Local(tmp_path)
+    desk = Desk(place, tmp_path)
+    use(desk, monkeypatch)
+    worker = desk.start()
+    try:
+        task = nbtasks.submit(calls.note_and_wait, notes, gate)
+        until(lambda: lines(notes), WAIT)
+        (path,) = (tmp_path / "host").glob("dask-*.json")
+        assert path.stat().st_mode & 0o777 == 0o600, "its key is in it"
+        kill(bridge_of(worker))
+        Path(gate).touch()
+        assert task.result(WAIT) == int(lines(notes)[0]), "it outlives the bridge"
+        cluster = processes.tree(_keeper(path))
+        assert len(cluster) > 1
+        worker.kill()
+        until(lambda: all(is_gone(process.pid) for process in cluster))
+        assert not path.exists()
+    finally:
+        desk.close()
+    assert task.status is Status.SUCCEEDED
+
+
+class Local(Place):
+    """No servers at all."""
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return "dask://local"
+
+
+def _keeper(path: Path) -> int:
+    import msgspec
+
+    return int(msgspec.json.decode(path.read_bytes())["keeper"]["pid"])
+
+
+def test_nobody_there_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(Nobody(tmp_path), tmp_path)
+    use(desk, monkeypatch)
+    worker = Worker(desk.queue, "-e", desk.place.url)
+    assert worker.end() != 0
+    assert "start `dask scheduler` there" in worker.log
+    assert os.path.exists(desk.queue.root)
+
+
+class Nobody(Place):
+    """A port at which nobody listens."""
+
+    @property
+    def url(self) -> str:
+        """As `Place`."""
+        return "dask://127.0.0.1:9"
