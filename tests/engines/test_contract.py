@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,15 +235,6 @@ def test_many_tasks_each_end_once(desk: Desk, tmp_path: Path) -> None:
     tasks = nbtasks.map(calls.fail_until, [f"{tmp_path}/{number}" for number in range(40)], [1] * 40)
     assert tasks.results() == [1] * 40
     assert [lines(f"{tmp_path}/{number}") for number in range(40)] == [["ran"]] * 40
-
-
-def test_a_fast_task_is_fast(desk: Desk) -> None:
-    """Nobody sleeps on the way of a task: ten in a row take less than ten pauses would."""
-    nbtasks.submit(calls.nothing).result(WAIT)
-    began = time.monotonic()
-    for _ in range(10):
-        nbtasks.submit(calls.nothing).result(WAIT)
-    assert time.monotonic() - began < 5
 
 
 def test_a_map_over_the_value_of_a_task_spreads(desk: Desk) -> None:
