@@ -40,7 +40,7 @@ FLOORS = {
         engines.celery_words engines.celery_redis engines.channel_amqp engines.celery_amqp engines.celery
         engines.sqlite_file engines.channel_sqlite engines.huey_messages engines.huey_redis engines.huey_sqlite engines.huey
         engines.channel_dask engines.dask_line engines.dask_local engines.dask engines.registry
-        engines.flights engines.loading engines.landing engines.errands engines.fleet engines.adoption engines.bridge
+        engines.flights engines.loading engines.landing engines.errands engines.intake engines.fleet engines.adoption engines.bridge
     """,
     "what runs next": """
         worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.rooms worker.interrupting worker.thread_slot worker.threads worker.thread_crew worker.flusher worker.standing worker.bridging worker.agenda worker.backlog worker.supervisor

@@ -9,7 +9,7 @@ from nbtasks.engines import wire
 from nbtasks.engines.fleet import Fleet
 from nbtasks.engines.flights import Flight
 from nbtasks.errors import NbtasksError
-from nbtasks.queue import members, records, recovery
+from nbtasks.queue import members, records, tokens
 from nbtasks.queue.deaths import Death
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.tickets import Ticket, parse_ticket
@@ -60,8 +60,10 @@ def _take(fleet: Fleet, owner: str, ticket: Ticket) -> None:
     source, target = (queue.layout.running_folder(name) for name in (owner, fleet.me))
     if queue.disk.move(f"{source}/{ticket}", f"{target}/{mine}"):
         flight = Flight(spec, mine, _keys(queue, ticket))
+        flight.taken = tokens.try_inherit(queue, spec, mine, fleet.me)
         if flight.is_errand:  # it was never there
-            recovery.lose(queue, fleet.me, spec, mine, Death())
+            fleet.add(flight)
+            fleet.landing.lose(flight, Death())
             return
         flight.sent_at = 0.0
         flight.copy_files(queue, ticket.delivery)

@@ -19,12 +19,11 @@ from nbtasks import processes
 from nbtasks.engines import adoption
 from nbtasks.engines.fleet import Fleet
 from nbtasks.engines.foreign import Engine, EngineDown, EngineFull
+from nbtasks.engines.intake import Intake
 from nbtasks.engines.local import DRAIN, ORPHANED
 from nbtasks.queue import members
-from nbtasks.queue.claims import Claimer
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Member
-from nbtasks.spec import Spec
 
 _LISTING = 10.0  # seconds between looks that make good a lost hint
 _PACE = 0.05  # seconds in which an engine that has enough to do is given something once: in numbers it costs less
@@ -57,13 +56,12 @@ class Bridge:
         self.next_listing = self.next_exchange = self.next_shipping = 0.0
         self.channels: tuple[str, ...] = (duty.name,)
         self.parent = processes.open_pidfd(duty.supervisor)
-        self.fleet = Fleet(queue, duty.name, engine, say)
+        self.fleet = Fleet(queue, duty.name, engine, say, duty.worker)
         self._register()
-        self.bells = [
-            queue.bell(place, duty.name) for place in ("workers", *(f"{one}@{duty.env}" for one in duty.lanes))
-        ]
-        lines = [f"{lane}@{duty.env}@{need}" for lane in duty.lanes for need in ("c", "f")]
-        self.claimer = Claimer(queue, duty.name, lines)
+        places = [f"{lane}@{duty.env}" for lane in duty.lanes]
+        self.bells = [queue.bell(place, duty.name) for place in ("workers", *places)]
+        self.intake = Intake(queue, duty.name, duty.worker, places)
+        self.mark = queue.find_mark()
         for number in (signal.SIGTERM, signal.SIGINT, DRAIN, ORPHANED):
             if number is not None:
                 signal.signal(number, self._on_drain)
@@ -90,6 +88,9 @@ class Bridge:
         """Pass tasks on until there is a reason to leave; the exit code (0)."""
         self._touch(self._listen)
         while not (self._is_leaving() and not self.fleet.flights):
+            if self.queue.find_mark() != self.mark:
+                self.say(f"bridge {self.duty.name}: the queue was removed, or another is in its place")
+                break
             self._turn()
         for bell in self.bells:
             bell.close()
@@ -102,7 +103,7 @@ class Bridge:
     def _is_leaving(self) -> bool:
         if self.draining or os.getppid() != self.duty.supervisor:
             return True
-        return self.duty.burst and not self.fleet.flights and self.claimer.find_head() is None
+        return self.duty.burst and not self.fleet.flights and self.intake.find_head() is None
 
     def _turn(self) -> None:
         asked = {rest for bell in self.bells for hint in bell.drain() if (rest := _to_stop(hint))}
@@ -143,13 +144,11 @@ class Bridge:
         self.fleet.receive()
         self._reached()
         woken = False
-        while (room := self._room()) and self.fleet.ship(self.claimer.try_claim, room):
+        while (room := self._room()) and self.fleet.ship(self.intake.try_claim, room):
             woken = True
         if woken:
             self.next_shipping = time.monotonic() + _PACE
-        if woken and (head := self.claimer.find_head()):
-            lane, env, need = head.line.name.split("@")
-            self.queue.wake(Spec(id="", name="", lane=lane, env=env, need=need))
+            self.intake.wake_next()
         self.fleet.check()
 
     def _room(self) -> int:
@@ -191,8 +190,10 @@ class Bridge:
         for bell in self.bells[1:]:
             folder = bell.folder.removesuffix("/idle")
             bell.hang(f"{folder}/idle" if room else folder)
-        if room and self.claimer.find_head() is not None:
+        if room and self.intake.find_head() is not None:
             return  # a ticket came between the look and the hanging of the bell
+        if room:
+            self.intake.ask_worker()
         fds = [*self.fleet.errands.descriptors(), *(bell.fd for bell in self.bells[1:] if bell.fd >= 0)]
         if self.parent is not None and os.getppid() == self.duty.supervisor:
             fds.append(self.parent)

@@ -10,6 +10,7 @@ from nbtasks.engines import wire
 from nbtasks.engines.errands import Errands
 from nbtasks.engines.flights import Flight
 from nbtasks.engines.foreign import Engine, EngineFull, State
+from nbtasks.engines.intake import Claim
 from nbtasks.engines.landing import Landing
 from nbtasks.engines.loading import Loader
 from nbtasks.errors import FrameError, NbtasksError
@@ -26,8 +27,8 @@ _SHORTEST, _LONGEST = 0.1, 2.0  # seconds until an engine that was full is given
 class Fleet:
     """The flights of the bridge `me`. What needs the engine raises EngineDown when it does not answer."""
 
-    def __init__(self, queue: Queue, me: str, engine: Engine, say: Callable[[str], None]) -> None:
-        self.queue, self.me, self.engine, self.say = queue, me, engine, say
+    def __init__(self, queue: Queue, me: str, engine: Engine, say: Callable[[str], None], worker: str = "") -> None:
+        self.queue, self.me, self.engine, self.say, self.worker = queue, me, engine, say, worker
         self.flights: dict[Ticket, Flight] = {}
         self.keys: dict[str, Flight] = {}
         self.loader = Loader(queue, me, engine)
@@ -44,22 +45,25 @@ class Fleet:
 
     def _gone(self, flight: Flight) -> None:
         """It is finished, or put back."""
+        if flight.taken is not None:
+            flight.taken.release(self.worker)
+            flight.taken = None
         self.flights.pop(flight.ticket, None)
         for key in flight.all_keys:
             self.keys.pop(key, None)
 
     # Out.
 
-    def ship(self, claim: Callable[[], Ticket | None], room: int) -> int:
+    def ship(self, claim: Callable[[], Claim | None], room: int) -> int:
         """Claim one batch, at most `room`, and send it; how many were claimed."""
         batch: list[Flight] = []
         size = claimed = 0
         while claimed < min(room, _BATCH) and size < _BATCH_SIZE:
-            ticket = claim()
-            if ticket is None:
+            found = claim()
+            if found is None:
                 break
             claimed += 1
-            flight = self._load(ticket)
+            flight = self._load(found)
             if flight is not None and flight.shipment is not None:
                 batch.append(flight)
                 size += len(flight.shipment.bundle)
@@ -67,15 +71,23 @@ class Fleet:
             self._send(batch)
         return claimed
 
-    def _load(self, ticket: Ticket) -> Flight | None:
+    def _load(self, claim: Claim) -> Flight | None:
+        ticket = claim.ticket
         try:
             flight, outcome = self.loader.load(ticket)
         except OSError as error:  # of the queue's disk: nothing was started
             self.say(f"{ticket.id} is put back: {error}")
-            self.landing.put_back(Flight(self._spec(ticket), ticket))
+            flight = Flight(self._spec(ticket), ticket)
+            flight.taken = claim.taken
+            self.landing.put_back(flight)
             self.full_until = time.monotonic() + _LONGEST
             return None
+        flight.taken = claim.taken
         self.add(flight)
+        if (
+            flight.taken is not None
+        ):  # before it goes anywhere: by that it is known whose the tokens are when we are dead
+            flight.taken.introduce(flight.spec, self.me)
         if outcome is not None:
             flight.shipment = None
             self.landing.finish(flight, outcome)
@@ -142,7 +154,13 @@ class Fleet:
             self.say(f"{self.engine.url.shown}: {error}")
             return None, True
         flight = self.keys.get(packet.key)
-        return flight, flight is None or flight.take(self.queue, packet)
+        if flight is None:
+            return None, True
+        had_begun = flight.begun
+        may_go = flight.take(self.queue, packet)
+        if flight.taken is not None and flight.begun and not had_begun:
+            flight.taken.start()
+        return flight, may_go
 
     def check(self) -> None:
         """Ask the engine what it knows of what takes a while, and judge what it has lost."""

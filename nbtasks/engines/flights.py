@@ -16,6 +16,7 @@ from nbtasks.engines.foreign import Shipment
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
 from nbtasks.queue.tickets import Ticket
+from nbtasks.queue.tokens import Taken
 from nbtasks.spec import Spec
 
 _WRITE = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -33,6 +34,7 @@ class Flight:
         self.keys = self.all_keys = keys or (wire.key_of(ticket),)
         self.shipment: Shipment | None = None  # until the engine has taken it
         self.offers: tuple[str, ...] = ()
+        self.taken: Taken | None = None  # the tokens that it holds
         self.is_errand = spec.kind == "map"  # it makes tasks: that can be done only where the queue is
         self.doubt = False  # the engine was away meanwhile, and may have forgotten
         self.begun = False

@@ -211,7 +211,11 @@ class Landing:
             self.queue.disk.remove(flight.path(self.queue, STARTED))
         death = Death(reason=f"{self.engine.url.kind}: {words}")
         self.say(f"{spec.name}[{spec.short}] was lost at {self.engine.url.shown}: {words}")
-        recovery.lose(self.queue, self.me, spec, flight.ticket, death)
+        self.lose(flight, death)
+
+    def lose(self, flight: Flight, death: Death) -> None:
+        """It is delivered again, or ends when it must not be."""
+        recovery.lose(self.queue, self.me, flight.spec, flight.ticket, death)
         self._receipts += flight.receipts
         self.gone(flight)
 

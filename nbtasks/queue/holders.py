@@ -7,6 +7,7 @@ there when the lock is free was left by a holder that died.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 
@@ -15,6 +16,7 @@ import msgspec
 from nbtasks import processes
 from nbtasks.processes import Identity
 from nbtasks.queue.layout import Layout
+from nbtasks.queue.tickets import parse_ticket
 
 _LARGEST = 65536
 
@@ -38,10 +40,25 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_at_it(self) -> bool:
-        """Whether its process lives, and its task is still claimed by it."""
+        """Whether its process lives, and its task is still claimed by it.
+
+        What a bridge has claimed runs elsewhere, also when the bridge is dead: until that is settled it is claimed by one.
+        """
+        if self.slot[:1] == "b":
+            return self._is_elsewhere()
         if processes.is_alive(self.process) is False:
             return False
         return not self.slot or os.path.exists(f"{Layout(self.queue).running_folder(self.slot)}/{self.ticket}")
+
+    def _is_elsewhere(self) -> bool:
+        layout = Layout(self.queue)
+        if os.path.exists(f"{layout.running_folder(self.slot)}/{self.ticket}"):
+            return True
+        with contextlib.suppress(OSError):
+            bridges = [name for name in os.listdir(layout.running) if name[:1] == "b"]
+            names = itertools.chain.from_iterable(os.listdir(layout.running_folder(name)) for name in bridges)
+            return any(ticket.id == self.id for name in names if (ticket := parse_ticket(name)))
+        return False
 
     def words(self) -> str:
         """``k7q2 (train, 01:12)``."""

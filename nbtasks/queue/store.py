@@ -50,6 +50,14 @@ class Store:
         """The names in a folder, sorted; none when it is missing, or a stray file where a folder should be."""
         return sorted(self.disk.list(folder))
 
+    def find_mark(self) -> tuple[int, int] | None:
+        """By which a queue is told from another one that was put in its place; None when there is none any more."""
+        try:
+            info = os.stat(self.layout.mark)
+        except OSError:
+            return None
+        return info.st_dev, info.st_ino
+
 
 def check_safe(root: str) -> None:
     """Raise QueueUnsafe unless the folder is ours and nobody else may write to it."""

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import msgspec
+
 from nbtasks import config, processes
 from nbtasks.errors import NbtasksError, QueueUnsafe
-from nbtasks.needs import Needs
+from nbtasks.needs import Needs, of_fields
 from nbtasks.queue import holders, members, rates, shortage
 from nbtasks.queue.holders import Holder
 from nbtasks.queue.layout import HostLayout
@@ -118,6 +120,27 @@ def try_take(store: Waking, needs: Needs, claim: Callable[[], Ticket | None]) ->
             return Taken(store, ticket, needs, held, mark)
     except (OSError, NbtasksError):
         return None
+
+
+def try_inherit(store: Waking, spec: Spec, ticket: Ticket, slot: str) -> Taken | None:
+    """Take for the bridge `slot` the tokens of a task that goes on at an engine, whose bridge has died.
+
+    They count as held all the time: see `Holder.is_at_it`. None when it has none, or they cannot be taken just now.
+    """
+    needs = of_fields(spec.needs, spec.need) if spec.needs else None
+    if needs is None:
+        return None
+    mine = msgspec.structs.replace(needs, rates={})  # it has started
+    try:
+        with _gates(store, mine):
+            paths = [path for _, _, paths in shortage.places_of(store, mine) for path in paths]
+            left = [(holder.what, path) for path in paths if (holder := holders.read(path)) and holder.id == spec.id]
+            held = [(what, lease) for what, path in left if (lease := QuickLease(path)).try_take()]
+    except (OSError, NbtasksError):
+        return None
+    taken = Taken(store, ticket, mine, held, "")
+    taken.introduce(spec, slot)
+    return taken
 
 
 @contextlib.contextmanager

@@ -89,11 +89,10 @@ class Backlog:
         return time.monotonic() - self._rung.get(one.head.line.name, -_SOON) < _SOON
 
     def _try_ring(self, one: Waiting) -> bool:
-        if one.is_fresh:
-            return False
         lane, env, _ = one.head.line.name.split("@")
         folder = self.queue.layout.bells_of(self.queue.boot, f"{lane}@{env}")
-        idle = [path for letter in "st" for path in doorbells.bells_in(f"{folder}/idle", letter)]
+        letters = "b" if one.is_fresh else "stb"
+        idle = [path for letter in letters for path in doorbells.bells_in(f"{folder}/idle", letter)]
         return any(doorbells.ring(path, "work") for path in idle)
 
     def left(self) -> float | None:

@@ -47,7 +47,7 @@ class Standing:
         self.name = members.new_name("w")
         self._own = Lease(queue.layout.lock(self.name))
         self._lanes: list[Lease] = []
-        self._mark = _identity(queue.layout.mark)
+        self._mark = queue.find_mark()
 
     def try_enter(self) -> bool:
         """Be a worker. False when another one that started by itself is there already."""
@@ -74,7 +74,7 @@ class Standing:
 
     def is_queue_there(self) -> bool:
         """False when the queue was removed, also when another one is in its place."""
-        return _identity(self.queue.layout.mark) == self._mark
+        return self.queue.find_mark() == self._mark
 
     def release_lanes(self) -> None:
         """Let another worker start by itself for these lanes."""
@@ -105,11 +105,3 @@ class Standing:
         self.say(f"engine {options.engine.shown}, {many}, {periodic}, {idle}, {queued}")
         for line in options.about:
             self.say(line)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
