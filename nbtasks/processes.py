@@ -194,9 +194,12 @@ def kill_tree(root: int | Identity, mark: str = "", timeout: float = 2.0) -> lis
     """Kill the tree, again and again until nothing of it is left. Those that outlive `timeout` seconds."""
     deadline = time.monotonic() + timeout
     pause = 0.001
-    while left := tree(root, mark):
+    killed: set[Process] = set()
+    # One that dies shows no mark any more, but lets go of its files and locks only a little later.
+    while left := [*{*tree(root, mark), *filter(_is_there, killed)}]:
         for process in left:
             _send(process, _SIGKILL)
+        killed.update(left)
         if time.monotonic() > deadline:
             return left
         time.sleep(pause)
@@ -204,13 +207,17 @@ def kill_tree(root: int | Identity, mark: str = "", timeout: float = 2.0) -> lis
     return []
 
 
+def _is_there(process: Process) -> bool:
+    now = look(process.pid)
+    return now is not None and now.start == process.start
+
+
 def _send(process: Process, number: int) -> bool:
     """Signal that very process, not one that has got its number meanwhile. False when it is gone or not ours."""
     try:
         fd = open_pidfd(process.pid)
         try:
-            now = look(process.pid)
-            if now is None or now.start != process.start:
+            if not _is_there(process):
                 return False
             if fd is None:
                 os.kill(process.pid, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -197,6 +198,26 @@ def test_what_a_dead_slot_left_is_killed(family: Family) -> None:
     assert len(tree(slot, SLOT)) == len(KINDS) - 2
     assert kill_tree(slot, SLOT, timeout=20) == []
     assert family.alive() == {"supervisor"}
+
+
+def test_what_was_killed_has_let_go_of_its_locks(tmp_path: Path) -> None:
+    """One that dies gives its memory back first, and shows no mark meanwhile; its files are closed after that."""
+    lock = tmp_path / "lock"
+    code = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+much = b"x" * 300_000_000
+print("held", flush=True)
+time.sleep(3600)
+"""
+    command = [sys.executable, "-S", "-c", code, str(lock)]
+    child = subprocess.Popen(command, env={**os.environ, **mark_environment(SLOT)}, stdout=subprocess.PIPE)
+    with child, lock.open("w") as file:
+        assert child.stdout
+        assert child.stdout.readline() == b"held\n"
+        assert kill_tree(Identity(0, 0, "", ""), SLOT, timeout=20) == []
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_number_that_was_given_to_another_is_left_alone(family: Family) -> None:

@@ -97,7 +97,7 @@ class Card:
         self.has_strip = self.live and (with_strip or self.strip is not None)
         self._put(self._static(record), "card", new=True)
         if self.has_strip:
-            self._put(view_of(self._model), "strip", new=True)
+            self._display_strip(new=True)
         elif record.status.ended:
             self._rich_sent = False
             self._send_rich(record, parent if late else None)
@@ -121,12 +121,8 @@ class Card:
 
     def _files(self, delivery: int, place: str) -> tuple[Any, ...]:
         file = self.queue.layout.file
-        return (
-            delivery,
-            place,
-            os.path.exists(place),
-            *(displays.stat_of(file(self.id, delivery, k)) for k in (LOG, EVENTS, PROGRESS)),
-        )
+        stats = [displays.stat_of(file(self.id, delivery, kind)) for kind in (LOG, EVENTS, PROGRESS)]
+        return delivery, place, os.path.exists(place), *stats
 
     def look(self, *, forced: bool = False, every: float = 1.0) -> bool:
         """Send what is new about it; True when something was."""
@@ -153,7 +149,7 @@ class Card:
         if self.strip is not None:
             self.strip.wishes.stopping = False
         elif self.has_strip:
-            self._put(view_of(self._model), "strip")
+            self._display_strip(new=False)
 
     # The static part.
 
@@ -190,21 +186,25 @@ class Card:
     def _show_strip(self, record: Record, forced: bool) -> bool:
         if not self.has_strip:
             return False
-        if self.strip is None or not self.strip.is_open:
-            self.open_strip()
-        assert self.strip is not None
-        wishes = self.strip.wishes
+        wishes = (strip := self._opened()).wishes
         view = self._desk.view(record, self._reader.read(record))
         if wishes.log and record.status is Status.RUNNING and (log := record.log_tail(LINES, SIZE)).strip():
             view = replace(view, log=Block(log))
         face = strips.face_of(view, wishes)
-        cost = self.strip.cost(face)
+        cost = strip.cost(face)
         if not cost or not (self._desk.afford(cost) or forced):
             return False
-        self.strip.show(face)
+        strip.show(face)
         return True
 
-    def open_strip(self) -> None:
+    def _display_strip(self, *, new: bool) -> None:
+        self._opened()  # before its view: a page that does not know a widget when it is to show it never does
+        self._put(view_of(self._model), "strip", new=new)
+
+    def _opened(self) -> strips.Strip:
+        return self.strip if self.strip is not None and self.strip.is_open else self.open_strip()
+
+    def open_strip(self) -> strips.Strip:
         """Make its widgets. What the person wished of an earlier strip stays."""
         before = self.strip.wishes if self.strip is not None else None
         self.has_strip = True
@@ -212,6 +212,7 @@ class Card:
         self.strip.wishes = before or strips.Wishes(notify=self._notify or self.queue.record(self.id).spec.notify)
         if self.strip.wishes.notify:
             self._run(notify.ASK)
+        return self.strip
 
     def notify(self) -> None:
         """The person on the page is to be told of the end."""
