@@ -157,6 +157,14 @@ def reset() -> None:
     _settings = _root = None
 
 
+_FOR_WORKERS = ("engine", "capacity", "lease", "slots", "idle_exit")
+
+
+def for_workers() -> dict[str, str]:
+    """What was configured here and concerns workers: the variables that a worker which this process starts is given."""
+    return {variable(name): str(_changes[name]) for name in _FOR_WORKERS if _changes.get(name) is not None}
+
+
 def no_queue(why: str) -> None:
     """From now on there is no queue for this process, and `check_queue` says why."""
     global _elsewhere

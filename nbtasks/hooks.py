@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 # A slot puts in here what lends its place to others while its task waits for another task.
 before_wait: list[Callable[[], AbstractContextManager[object]]] = []
 # The slot that the calling thread is, by name; "" for others.
 slot_name: Callable[[], str] = str
+# Where there is no queue (in a task that an engine runs): gives the one in which a named lock lies, or raises.
+lock_queue: Callable[[str], Any] | None = None
 # Around a wait for a lock: where tasks share a process, its holder may need what this one has there.
 making_way: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
 # The notebook puts in here what binds names; called on the main thread before a wait returns.

@@ -40,7 +40,7 @@ class Lock:
         return f"<lock {self.name!r}: {'held here' if self._lease else 'not held here'}>"
 
     def __enter__(self) -> Lock:
-        queue = Queue.open()
+        queue: Queue = hooks.lock_queue(self.name) if hooks.lock_queue else Queue.open()
         key = (queue.root, self.name)
         if _mine.get(key) == threading.get_ident() and self._lives(queue):
             raise OptionError(
@@ -123,14 +123,15 @@ def _bells(queue: Queue) -> Iterator[list[Bell]]:
 @contextlib.contextmanager
 def _told(queue: Queue, name: str) -> Iterator[None]:
     """Let the card of the task, if this is one, say for whom it waits."""
-    slot = hooks.slot_name()
+    slot, task = hooks.slot_name(), run.current()
     if not slot:
         yield
         return
+    id = task.id if task is not None else ""
     with contextlib.suppress(OSError):
-        members.note_waits(queue, slot, name)
+        members.note_waits(queue, slot, id, name)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            members.note_waits(queue, slot, "")
+            members.note_waits(queue, slot, id, "")

@@ -32,7 +32,7 @@ Stamp = tuple[int, int]  # st_mtime_ns, st_size
 class _Module:
     """What is known of one project module of this process."""
 
-    __slots__ = ("file", "folder", "imported", "module", "package", "read", "source", "spec")
+    __slots__ = ("content", "file", "folder", "imported", "module", "package", "read", "source", "spec")
 
     def __init__(self, module: ModuleType, file: str) -> None:
         self.module = module
@@ -42,23 +42,24 @@ class _Module:
         self.imported = _stamp_at_import(module, file)
         self.read: Stamp | None = None  # the file when it was frozen last; None: look again
         self.source: Source | None = None
-        self.folder = ""  # of the blobs that hold it
+        self.content = b""  # what `source` stands for: its file may go, and another queue may need it
+        self.folder = ""  # of the blobs that hold it; "": store it again
 
     def freeze(self, blobs: Blobs) -> bool:
-        """Bring `source` up to date with the file; True when it is another one than before."""
+        """Bring `source` up to date with the file; True when it is another one than before. Raises OSError of `blobs`."""
+        before, now, stamp = self.source, time.time_ns(), None
         try:
             info = os.stat(self.file)
-        except OSError:
-            return False  # being saved just now, or gone: what was frozen last stays
-        stamp = (info.st_mtime_ns, info.st_size)
-        if stamp == self.read and blobs.folder == self.folder:
-            return False
-        before = self.source
-        now = time.time_ns()
-        with contextlib.suppress(OSError):
-            self.source = Source(self.file, blobs.put(self._content()), self.package)
-            self.folder = blobs.folder
-            self.read = stamp if now - info.st_mtime_ns > _SETTLED else None
+            if (info.st_mtime_ns, info.st_size) == self.read and blobs.folder == self.folder:
+                return False
+            content = self._content()
+            stamp = (info.st_mtime_ns, info.st_size) if now - info.st_mtime_ns > _SETTLED else None
+        except OSError:  # being saved just now, or gone: what was frozen last stays
+            if self.source is None or blobs.folder == self.folder:
+                return False
+            content = self.content
+        self.source = Source(self.file, blobs.put(content), self.package)
+        self.content, self.folder, self.read = content, blobs.folder, stamp
         return self.source != before
 
     def _content(self) -> bytes:
@@ -133,7 +134,7 @@ def freeze(blobs: Blobs) -> dict[str, Source]:
 def forget() -> None:
     """Store all sources again at the next `freeze`: blobs were removed."""
     for known in _project.modules.values():
-        known.read = None
+        known.read, known.folder = None, ""
 
 
 def saved_after_import() -> list[tuple[str, str, float]]:

@@ -127,12 +127,14 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
         "workers/WORKER/lock": q.lock("w-1"),
         "workers/auto/LANE@ENV.lock": q.auto_lock(place),
         "workers/auto/LANE@ENV.log": q.auto_log(place),
+        "workers/auto/LANE@ENV.refused": q.auto_refused(place),
         "slots/SLOT/identity": q.identity("s-1"),
         "slots/SLOT/log": f"{q.slot_folder('s-1')}/log",
         "slots/SLOT/stop": q.stop("s-1"),
         "slots/SLOT/usage": q.usage("s-1"),
         "slots/SLOT/full": q.full("s-1"),
-        "slots/SLOT/waits": q.waits("s-1"),
+        "slots/SLOT/waits": q.waits("s-1", SAMPLE),
+        "slots/SLOT/waits-ID": q.waits("b-1", SAMPLE),
         "needs/NEED.json": q.need("x7b204c8a20940785"),
         "tokens/gate": q.gate(),
         "tokens/limits/KEY/N": q.limit("api", 12),
@@ -211,7 +213,9 @@ def a_busy_queue(root: Path) -> Queue:
     members.request_stop(queue, "s-1", Stop(str(running), "cancel"))
     members.note_usage(queue, "s-1", members.Usage(ticket=str(running), memory=1 << 20, peak=1 << 21, cpu=0.5))
     members.note_full(queue, "s-1", 4096)
-    members.note_waits(queue, "s-1", "db")
+    members.note_waits(queue, "s-1", running.id, "db")
+    queue.disk.make_folder(queue.layout.slot_folder("b-1"))
+    members.note_waits(queue, "b-1", running.id, "db")
     needs = Needs(limits={"api": 2}, rates={"api": (30, 60.0)})
     put(queue, need=needs.code, needs=needs.fields)
     assert Needy(queue, [f"default@{ENV}"]).try_claim("s-1", fresh=True)
@@ -250,6 +254,7 @@ def test_everything_on_the_disk_is_on_the_page_and_the_other_way_round(tmp_path:
         "workers/WORKER/lock",
         "workers/auto/LANE@ENV.lock",
         "workers/auto/LANE@ENV.log",
+        "workers/auto/LANE@ENV.refused",
         "slots/SLOT/log",
     }
     for shown, pattern in patterns.items():

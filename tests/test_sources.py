@@ -338,3 +338,24 @@ def test_freezing_goes_into_the_blobs_that_are_given(tmp_path: Path) -> None:
         for source in sources.freeze(blobs).values():
             assert not source.file or blobs.has(source.blob)
     assert __name__ in sources.freeze(one)
+
+
+def test_a_module_whose_file_is_gone_goes_into_the_blobs_of_the_next_queue(tmp_path: Path) -> None:
+    (tmp_path / "gone_soon.py").write_text("def give():\n    return 1\n")
+    code = f"""
+import os, shutil, sys
+sys.path.insert(0, {str(tmp_path)!r})
+import gone_soon
+from nbtasks import sources
+from nbtasks.blobs import Blobs
+from nbtasks.durable import RealDisk
+one, two = (Blobs(RealDisk(), {str(tmp_path)!r} + "/" + name) for name in ("one", "two"))
+sources.freeze(one)
+os.unlink(gone_soon.__file__)
+print(two.read(sources.freeze(two)["gone_soon"].blob).decode())
+shutil.rmtree(one.folder)  # blobs were removed
+sources.forget()
+print(one.read(sources.freeze(one)["gone_soon"].blob).decode())
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.count("def give()") == 2

@@ -24,7 +24,7 @@ class Estate(NamedTuple):
 
 
 def find_estates(queue: Queue, engine: str, me: str) -> list[Estate]:
-    """What dead bridges to the engine of that URL (without password) have left."""
+    """What dead bridges to that engine have left: the URL without password, as a bridge says it of itself."""
     found = []
     for member in members.list_slots(queue):
         if member.engine == engine and member.name != me and members.is_dead(queue, member.name):

@@ -55,6 +55,8 @@ class Bridge:
         self.again, self.pause = 0.0, _SHORTEST
         self.next_listing = self.next_exchange = self.next_shipping = 0.0
         self.channels: tuple[str, ...] = (duty.name,)
+        # A cluster that this worker has for itself is no other worker's.
+        self.place = f"{engine.url.shown}{members.OWN}{duty.worker}" if engine.url.is_own else engine.url.shown
         self.parent = processes.open_pidfd(duty.supervisor)
         self.fleet = Fleet(queue, duty.name, engine, say, duty.worker)
         self._register()
@@ -72,7 +74,7 @@ class Bridge:
             self.queue,
             Member(
                 name=duty.name, process=processes.identify(), started=time.time(), worker=duty.worker, lanes=duty.lanes,
-                env=duty.env, slots=duty.capacity, engine=self.engine.url.shown, channels=self.channels,
+                env=duty.env, slots=duty.capacity, engine=self.place, channels=self.channels,
             ),
         )  # fmt: skip
         self.queue.disk.make_folder(self.queue.layout.running_folder(duty.name))
@@ -87,10 +89,7 @@ class Bridge:
     def work(self) -> int:
         """Pass tasks on until there is a reason to leave; the exit code (0)."""
         self._touch(self._listen)
-        while not (self._is_leaving() and not self.fleet.flights):
-            if self.queue.find_mark() != self.mark:
-                self.say(f"bridge {self.duty.name}: the queue was removed, or another is in its place")
-                break
+        while not self._is_over() and not self._is_pointless():
             self._turn()
         for bell in self.bells:
             bell.close()
@@ -101,9 +100,25 @@ class Bridge:
         self.engine.listen(self.queue.uuid, self.channels)
 
     def _is_leaving(self) -> bool:
-        if self.draining or os.getppid() != self.duty.supervisor:
+        if self.draining or self._is_orphan():
             return True
         return self.duty.burst and not self.fleet.flights and self.intake.find_head() is None
+
+    def _is_over(self) -> bool:
+        return not self.fleet.flights and self._is_leaving()
+
+    def _is_pointless(self) -> bool:
+        """Whether nobody will ever want what is in flight, or can bring it."""
+        if self.queue.find_mark() != self.mark:
+            self.say(f"bridge {self.duty.name}: the queue was removed, or another is in its place")
+            return True
+        if self.engine.url.is_own and self._is_orphan():
+            self.say(f"bridge {self.duty.name}: {self.engine.url.shown} has ended with its worker")
+            return True
+        return False
+
+    def _is_orphan(self) -> bool:
+        return os.getppid() != self.duty.supervisor
 
     def _turn(self) -> None:
         asked = {rest for bell in self.bells for hint in bell.drain() if (rest := _to_stop(hint))}
@@ -127,7 +142,7 @@ class Bridge:
         self.next_listing = time.monotonic() + _LISTING
         if self.down:
             return
-        if estates := adoption.find_estates(self.queue, self.engine.url.shown, self.duty.name):
+        if estates := adoption.find_estates(self.queue, self.place, self.duty.name):
             more = [channel for estate in estates for channel in estate.channels]
             self.channels = tuple(dict.fromkeys((*self.channels, *more)))
             self._register()
@@ -186,6 +201,8 @@ class Bridge:
     # Waiting.
 
     def _wait(self) -> None:
+        if self._is_over():
+            return
         room = self._room()
         for bell in self.bells[1:]:
             folder = bell.folder.removesuffix("/idle")
@@ -195,7 +212,7 @@ class Bridge:
         if room:
             self.intake.ask_worker()
         fds = [*self.fleet.errands.descriptors(), *(bell.fd for bell in self.bells[1:] if bell.fd >= 0)]
-        if self.parent is not None and os.getppid() == self.duty.supervisor:
+        if self.parent is not None and not self._is_orphan():
             fds.append(self.parent)
         moments = [*self._moments(), *self._engine_pause(fds)]
         self.bells[0].wait(max(0.0, min(moments) - time.monotonic()), *fds)
@@ -205,8 +222,9 @@ class Bridge:
         moments = [self.next_listing]
         if self.down:
             moments.append(self.again)
-        if self.fleet.flights:
-            moments += [self.fleet.next_check, self.fleet.landing.next_try]
+        elif self.fleet.flights:  # the engine is asked only when it is there
+            moments.append(self.fleet.next_check)
+        moments.append(self.fleet.landing.next_try)
         if time.monotonic() < self.fleet.full_until:
             moments.append(self.fleet.full_until)
         if self._has_enough() and self.next_shipping > time.monotonic():

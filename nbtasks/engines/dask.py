@@ -5,6 +5,7 @@ A lane other than ``default`` is a resource of Dask's workers: ``--resources nbt
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +35,7 @@ class Dask:
 
     def __init__(self, url: EngineUrl) -> None:
         self.url = url
+        self._worker = os.getppid()  # whose cluster it is, when it is local
         self.queue = ""
         self.line: Line | None = None
         self.inbox = Inbox()
@@ -58,7 +60,7 @@ class Dask:
 
     def _open(self) -> Line:
         if self.url.transport == "local":
-            cluster = dask_local.find()
+            cluster = dask_local.find(self._worker)
             return Line(self.url.shown, cluster.address, cluster.security())
         return Line(self.url.shown, self.url.address)
 

@@ -51,9 +51,12 @@ def words() -> str:
     return f"{host.usable_cores()} processes of its own"
 
 
-def find() -> Cluster:
-    """The cluster of the worker that is our parent; it is started when there is none. Raises EngineDown."""
-    owner = processes.identify(os.getppid())
+def find(worker: int) -> Cluster:
+    """The cluster of the worker with that process id; it is started when there is none. Raises EngineDown."""
+    try:
+        owner = processes.identify(worker)
+    except ProcessLookupError as error:
+        raise EngineDown("dask://local has ended with its worker") from error
     path = f"{config.settings().host_dir}/dask-{owner.pid}-{owner.start:.0f}.json"
     if found := _read(path):
         return found

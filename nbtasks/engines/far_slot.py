@@ -22,9 +22,9 @@ from typing import Any
 
 import msgspec
 
-from nbtasks import config, frames, keyboard, keys, payload, processes, run
+from nbtasks import config, frames, hooks, keyboard, keys, payload, processes, run
 from nbtasks.capture import Capture
-from nbtasks.engines import cupboard, wire
+from nbtasks.engines import cupboard, far_locks, wire
 from nbtasks.engines.base import facts_of_stop
 from nbtasks.errors import NbtasksError
 from nbtasks.frames import Frame, Part
@@ -81,6 +81,8 @@ class Runner:
         self.bundle: wire.Bundle | None = None
         self.stop: Stop | None = None
         config.no_queue(NESTED.format(where=wire.where()))
+        hooks.lock_queue = lambda name: far_locks.open_queue(self.bundle, name)
+        hooks.slot_name = lambda: self.bundle.order.channel if self.bundle else ""
         keyboard.who = lambda: self.bundle.spec.short if self.bundle else ""
         self.capture = Capture(folder)
         signal.signal(signal.SIGINT, self._on_interrupt)

@@ -13,7 +13,7 @@ from nbtasks.engines.foreign import Engine, EngineFull, State
 from nbtasks.engines.intake import Claim
 from nbtasks.engines.landing import Landing
 from nbtasks.engines.loading import Loader
-from nbtasks.errors import FrameError, NbtasksError
+from nbtasks.errors import FrameDamaged, FrameError, NbtasksError
 from nbtasks.queue import records
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.tickets import Ticket
@@ -48,6 +48,8 @@ class Fleet:
         if flight.taken is not None:
             flight.taken.release(self.worker)
             flight.taken = None
+        elif flight.spec.needs:  # the tokens of a dead bridge that could not be taken over are free by this
+            self.queue.ring_token_waiters(self.worker)
         self.flights.pop(flight.ticket, None)
         for key in flight.all_keys:
             self.keys.pop(key, None)
@@ -84,13 +86,11 @@ class Fleet:
             return None
         flight.taken = claim.taken
         self.add(flight)
-        if (
-            flight.taken is not None
-        ):  # before it goes anywhere: by that it is known whose the tokens are when we are dead
+        if flight.taken is not None:  # before it goes anywhere: so it is known whose the tokens are when we are dead
             flight.taken.introduce(flight.spec, self.me)
         if outcome is not None:
             flight.shipment = None
-            self.landing.finish(flight, outcome)
+            self.landing.finish_unbegun(flight, outcome)
             return flight
         if flight.is_errand:
             self.errands.start(flight)
@@ -103,9 +103,9 @@ class Fleet:
             return records.damaged_spec(ticket.id, error)
 
     def _send(self, batch: list[Flight]) -> None:
-        hashes = {hash for flight in batch for hash in flight.offers}
         try:
-            self.engine.offer_blobs(hashes, self.queue.blobs.read)
+            if not (batch := self._offer(batch)):
+                return
             self.engine.send([flight.shipment for flight in batch if flight.shipment is not None])
         except EngineFull as error:
             self._take_back(batch, error)
@@ -116,6 +116,34 @@ class Fleet:
             self.say(f"Executing {flight.spec.name}[{flight.spec.short}]")
         self._full_pause = _SHORTEST
         self.stop(batch)  # asked for between the look and the shipment
+
+    def _offer(self, batch: list[Flight]) -> list[Flight]:
+        """Let the engine have the blobs that these need. Those whose blob is missing or damaged end; the others are left."""
+        unusable: dict[str, FrameDamaged] = {}
+
+        def read(hash: str) -> bytes:
+            try:
+                return self.queue.blobs.read(hash)
+            except FrameDamaged as error:
+                unusable[hash] = error
+                raise
+
+        while True:
+            try:
+                self.engine.offer_blobs({hash for flight in batch for hash in flight.offers}, read)
+                return batch
+            except FrameDamaged as error:
+                if not unusable:
+                    raise
+                for flight in [flight for flight in batch if not unusable.keys().isdisjoint(flight.offers)]:
+                    batch = [one for one in batch if one is not flight]
+                    self._refuse(flight, error)
+                unusable.clear()
+
+    def _refuse(self, flight: Flight, error: FrameDamaged) -> None:
+        flight.shipment = None
+        self.loader.unmark(flight)
+        self.landing.finish_unbegun(flight, self.loader.ended(flight.ticket, error, "damaged"))
 
     def _take_back(self, batch: list[Flight], error: EngineFull) -> None:
         """It took nothing: the tasks are queued again, and it is asked again later."""

@@ -63,7 +63,7 @@ class Intake:
         """Wake another one for what is left."""
         if head := self.find_head():
             lane, env, need = head.line.name.split("@")
-            self.queue.wake(Spec(id="", name="", lane=lane, env=env, need=need))
+            self.queue.wake(Spec(id="", name="", lane=lane, env=env, need="c" if self._needy.is_fresh(head) else need))
 
     def ask_worker(self) -> None:
         """If something waits for a token: the worker sees to it that the bell here rings when there is one."""

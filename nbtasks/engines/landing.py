@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import math
@@ -62,6 +63,7 @@ class Landing:
             case wire.Piece():
                 self._land_outcome(flight)
             case wire.Died():
+                self._waits_no_more(flight)
                 self.finish(flight, self._dead(flight, ending))
             case wire.Refused():
                 failure = Failure(type=ending.error, message=ending.text)
@@ -168,8 +170,16 @@ class Landing:
         """The monotonic moment at which something is to be tried again."""
         return self._again if self._unwritten else math.inf
 
+    def finish_unbegun(self, flight: Flight, outcome: Outcome) -> None:
+        """Commit the outcome of one that was not begun anywhere."""
+        if flight.taken is not None:
+            flight.taken.forgo()
+        self.finish(flight, outcome)
+
     def put_back(self, flight: Flight) -> None:
         """It goes nowhere: whoever takes it next begins anew."""
+        if flight.taken is not None:
+            flight.taken.forgo()
         source = f"{self.queue.layout.running_folder(self.me)}/{flight.ticket}"
         self.queue.put_back(flight.spec, flight.ticket.put_back(), source)
         self.gone(flight)
@@ -178,7 +188,11 @@ class Landing:
         """These have not begun, and never will."""
         for key in never:
             if (flight := flights.get(key)) is not None and not flight.begun:
-                self.finish(flight, self._failed(flight, "", "", None, Status.CANCELLED))
+                self.finish_unbegun(flight, self._failed(flight, "", "", None, Status.CANCELLED))
+
+    def _waits_no_more(self, flight: Flight) -> None:
+        with contextlib.suppress(OSError):  # for a lock: it could not say so itself
+            members.note_waits(self.queue, self.me, flight.ticket.id, "")
 
     # Losses.
 
@@ -215,6 +229,7 @@ class Landing:
 
     def lose(self, flight: Flight, death: Death) -> None:
         """It is delivered again, or ends when it must not be."""
+        self._waits_no_more(flight)
         recovery.lose(self.queue, self.me, flight.spec, flight.ticket, death)
         self._receipts += flight.receipts
         self.gone(flight)

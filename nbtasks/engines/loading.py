@@ -49,7 +49,8 @@ class Loader:
             return flight, None
         try:
             flight.shipment = self._ship(flight, call)
-        except NbtasksError as error:
+        # Whatever it holds, it costs no other task.
+        except (NbtasksError, MemoryError, OverflowError, RecursionError) as error:
             return flight, self.ended(ticket, error, "damaged" if isinstance(error, FrameError) else "")
         return flight, self._mark(flight)
 
@@ -97,6 +98,7 @@ class Loader:
         order = wire.Order(
             wire=wire.WIRE, spec=msgspec.Raw(call.body), failures=ticket.failures, losses=ticket.losses, channel=self.me,
             beat=config.settings().lease / 3, versions=wire.HERE, offered=tuple(offers),
+            home=(self.queue.boot, self.queue.root),
         )  # fmt: skip
         bundle = wire.pack(self.queue.uuid, ticket, order, parts, self.queue.key, self._stored)
         flight.offers = tuple(offers)

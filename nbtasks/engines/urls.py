@@ -51,6 +51,11 @@ class EngineUrl:
         return self.kind in LOCAL
 
     @property
+    def is_own(self) -> bool:
+        """Whether it belongs to the one worker that uses it, and ends with it."""
+        return self.transport == "local"
+
+    @property
     def path(self) -> str:
         """The path of a socket or file, "" when the address has none."""
         return urlsplit(self.address).path if self.transport in _PATHS else ""

@@ -57,6 +57,7 @@ class Order(msgspec.Struct, frozen=True):
     beat: float  # seconds between two signs of life
     versions: Versions
     offered: tuple[str, ...] = ()  # blobs that are not in the bundle but with the engine
+    home: tuple[str, str] = ("", "")  # the boot id of the machine that it comes from, and the folder of its queue there
 
 
 class Bundle:

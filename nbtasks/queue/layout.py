@@ -226,9 +226,9 @@ class Layout:
         """Exists once somebody asked for the task to be cancelled."""
         return f"{self.cancel}/{id}"
 
-    def waits(self, slot: str) -> str:
-        """Exists while the task of the slot waits for a named lock: for which."""
-        return f"{self.slots}/{slot}/waits"
+    def waits(self, slot: str, id: str) -> str:
+        """Exists while the task of the slot waits for a named lock: for which. A bridge has several tasks."""
+        return f"{self.slots}/{slot}/waits{f'-{id}' if slot[:1] == 'b' else ''}"
 
     def need(self, code: str) -> str:
         """What a need of that code (``x…``) asks for, in JSON."""
@@ -293,3 +293,7 @@ class Layout:
     def auto_log(self, place: str) -> str:
         """What workers started by themselves for LANE@ENV print."""
         return f"{self.auto}/{place}.log"
+
+    def auto_refused(self, place: str) -> str:
+        """Why the last one that was started for LANE@ENV left at once; there until one stays."""
+        return f"{self.auto}/{place}.refused"

@@ -15,6 +15,7 @@ from nbtasks.processes import Identity
 from nbtasks.queue.layout import ALPHABET
 from nbtasks.queue.store import Store
 
+OWN = " of "  # between the URL of an engine that ends with its worker, and that worker
 _BIRTH = 10.0  # seconds that a new member is given between making its folder and saying who it is
 
 
@@ -34,7 +35,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: int = 0
     auto: bool = False
     periodic: bool = True  # it may make the tickets of schedules
-    engine: str = "processes"  # of a bridge: the URL, without its password
+    engine: str = "processes"  # of a bridge: the URL, without its password ("… of WORKER" when it ends with that one)
     channels: tuple[str, ...] = ()  # of a bridge: where the engine leaves what comes back for it
     version: str = ""
 
@@ -161,18 +162,18 @@ def find_full(store: Store, slot: str) -> int | None:
         return None
 
 
-def note_waits(store: Store, slot: str, lock: str) -> None:
-    """Say that the slot's task waits for a named lock; "": not any more. Raises OSError."""
+def note_waits(store: Store, slot: str, id: str, lock: str) -> None:
+    """Say that the task `id` of the slot waits for a named lock; "": not any more. Raises OSError."""
     if lock:
-        store.disk.replace(store.layout.waits(slot), lock.encode("utf-8", "surrogatepass"))
+        store.disk.replace(store.layout.waits(slot, id), lock.encode("utf-8", "surrogatepass"))
     else:
-        store.disk.remove(store.layout.waits(slot))
+        store.disk.remove(store.layout.waits(slot, id))
 
 
-def find_waits(store: Store, slot: str) -> str:
-    """The named lock for which the slot's task waits, or ""."""
+def find_waits(store: Store, slot: str, id: str) -> str:
+    """The named lock for which the task `id` of the slot waits, or ""."""
     try:
-        return store.disk.read(store.layout.waits(slot), 4096).decode("utf-8", "replace")
+        return store.disk.read(store.layout.waits(slot, id), 4096).decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -204,6 +205,8 @@ def is_left_to_bridges(store: Store, name: str, patience: float = 600.0) -> bool
     member = find_member(store, name)
     if member is None or not is_foreign(member):
         return False
+    if member.engine.endswith(f"{OWN}{member.worker}") and is_dead(store, member.worker):
+        return False  # so is the engine
     mark = store.layout.died(name)
     with contextlib.suppress(FileExistsError):
         store.disk.create(mark, [])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from nbtasks import config, processes
+from nbtasks.engines.urls import PROCESSES, hide, parse_all
 from nbtasks.errors import NbtasksError
 from nbtasks.outcome import Outcome
 from nbtasks.queue import lookup, members, shortage
@@ -80,7 +81,7 @@ def _moment(when: float) -> str:
 
 
 def _lock(record: Standing) -> str:
-    name = members.find_waits(record.store, record.place.slot) if record.place.slot else ""
+    name = members.find_waits(record.store, record.place.slot, record.spec.id) if record.place.slot else ""
     return f"waits {shortage.of_lock(record.store, name)}" if name else ""
 
 
@@ -115,18 +116,40 @@ def _queued(record: Standing) -> str:
         place = shortage.joined(place, shortage.of_needs(store, spec.need, spec.needs))
     if store.disk.exists(store.layout.paused):
         return _joined(place, "the queue is paused: nbtasks resume lets it go on")
-    if not spec.env or _is_served(store, spec.lane, spec.env):  # without: its call cannot be read
+    if not spec.env:  # its call cannot be read
         return place
+    if engines := _served_by(store, spec.lane, spec.env):
+        return _joined(place, _another(engines))
     if spec.env != config.env_tag():
         return _joined(place, f"no worker for its environment {spec.env}: start one there with nbtasks worker")
     if config.settings().autostart:
-        return _joined(place, "no worker: starting one")
+        return _joined(place, _starting(store, f"{spec.lane}@{spec.env}"))
     lane = "" if spec.lane == "default" else f" -l {spec.lane}"
     return _joined(place, f"no worker: start one with nbtasks worker{lane}")
 
 
+def _another(engines: frozenset[str]) -> str:
+    """What serves it, when another engine was configured here."""
+    if config.origin("engine") != "configure()":
+        return ""
+    wanted = [url.shown for url in parse_all(config.settings().engine)]
+    if "inline" in wanted or not engines.isdisjoint(wanted):
+        return ""
+    names = " and ".join(sorted(engines))
+    return f"its worker uses {names}, not {' or '.join(wanted)}: nbtasks stop lets another start"
+
+
+def _starting(store: Store, place: str) -> str:
+    try:
+        refused = store.disk.read(store.layout.auto_refused(place), 4096).decode("utf-8", "replace")
+    except OSError:
+        engine = hide(config.settings().engine)
+        return "no worker: starting one" + (f" on {engine}" if engine != PROCESSES.shown else "")
+    return f"no worker could start: {refused}"
+
+
 def _joined(place: str, rest: str) -> str:
-    return f"{place}; {rest}" if place else rest
+    return "; ".join(filter(None, (place, rest)))
 
 
 T = TypeVar("T")
@@ -144,13 +167,13 @@ def _lately(key: tuple[str, ...], look: Callable[[], T]) -> T:
     return cast(T, _known[key][1])
 
 
-def _is_served(store: Store, lane: str, env: str) -> bool:
-    """Whether a worker lives, here or perhaps on another host, that takes tasks of this lane and environment."""
+def _served_by(store: Store, lane: str, env: str) -> frozenset[str]:
+    """The engines of the workers, here or perhaps on another host, that take tasks of this lane and environment."""
 
-    def look() -> bool:
+    def look() -> frozenset[str]:
         workers = members.list_workers(store, alive=False)
         fits = (worker for worker in workers if worker.env == env and lane in worker.lanes)
-        return any(processes.is_alive(worker.process) is not False for worker in fits)
+        return frozenset(worker.engine for worker in fits if processes.is_alive(worker.process) is not False)
 
     return _lately((store.root, lane, env), look)
 

@@ -79,6 +79,13 @@ class Taken:
                 for key, rate in self.needs.rates.items():
                     rates.add(self.store, key, rate, self._mark)
 
+    def forgo(self) -> None:
+        """The user's code did not begin, and will not in this delivery: under a rate it does not count. Never raises."""
+        if self.needs.rates:
+            with contextlib.suppress(OSError, NbtasksError), _gates(self.store, self.needs):
+                for key in self.needs.rates:
+                    rates.remove(self.store, key, self._mark)
+
     def release(self, me: str = "") -> None:
         """Give the tokens back, and tell those who wait, but for the worker `me`."""
         for _, lease in self._held:

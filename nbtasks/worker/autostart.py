@@ -10,7 +10,9 @@ import time
 from collections.abc import Mapping
 
 from nbtasks import config, processes
+from nbtasks.errors import NbtasksError
 from nbtasks.queue.directory import Queue
+from nbtasks.queue.layout import Layout
 
 _PATIENCE = 5.0  # seconds that a starting worker is given before another is started
 _MAX_LOG = 5_000_000
@@ -20,6 +22,8 @@ _children: list[subprocess.Popen[bytes]] = []
 
 def ensure_worker(queue: Queue, lane: str, env: str, environ: Mapping[str, str] | None = None) -> bool:
     """Start a worker for LANE@ENV, with `environ` (default: our own), unless one was just started. True when one was.
+
+    What was configured in this process and concerns workers, such as the engine, goes along.
 
     Two processes may do so at once: the second worker finds the lock taken and leaves.
     """
@@ -43,10 +47,20 @@ def ensure_worker(queue: Queue, lane: str, env: str, environ: Mapping[str, str] 
             subprocess.Popen(
                 [sys.executable, "-m", "nbtasks.worker.supervisor", queue.root, lane],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=queue.root,
-                env={**(os.environ if environ is None else environ), **processes.mark_environment()},
+                env={**(os.environ if environ is None else environ), **config.for_workers(), **processes.mark_environment()},
             )
         )  # fmt: skip
     return True
+
+
+def note_refusal(root: str, lane: str, words: str) -> None:
+    """Let the cards of what waits in a lane say why no worker could start. Never raises."""
+    with contextlib.suppress(OSError, NbtasksError):
+        path = Layout(root).auto_refused(f"{lane}@{config.env_tag()}")
+        hidden = f"{os.path.dirname(path)}/.{os.getpid()}"
+        with open(hidden, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(words)
+        os.replace(hidden, path)
 
 
 def _reap() -> None:

@@ -60,6 +60,8 @@ class Standing:
                 self._lanes.append(lease)
         self._own.try_take()
         self._register()
+        for place in self.options.places:
+            self.queue.disk.remove(self.queue.layout.auto_refused(place))
         return True
 
     def _register(self) -> None:

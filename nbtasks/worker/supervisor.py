@@ -283,9 +283,17 @@ def run_worker(
 def _detached(root: str, lane: str) -> None:
     """What `autostart` runs: fork once more, so that nobody has to collect the worker when it ends."""
     if os.fork() == 0:
-        code = run_worker(root, lanes=[lane], auto=True, idle_exit=config.settings().idle_exit)
-        os._exit(code)
+        os._exit(_try_run(root, lane))
     os._exit(0)
+
+
+def _try_run(root: str, lane: str) -> int:
+    try:
+        return run_worker(root, lanes=[lane], auto=True, idle_exit=config.settings().idle_exit)
+    except NbtasksError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        autostart.note_refusal(root, lane, str(error))
+        return 2
 
 
 if __name__ == "__main__":

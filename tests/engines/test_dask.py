@@ -91,6 +91,32 @@ def test_a_cluster_of_the_worker_ends_with_it(
     assert task.status is Status.SUCCEEDED
 
 
+def test_the_cluster_of_one_worker_is_not_that_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: str, gate: str
+) -> None:
+    desk = Desk(Local(tmp_path), tmp_path)
+    use(desk, monkeypatch)
+    first = desk.start()
+    try:
+        task = nbtasks.submit(calls.note_and_wait, notes, gate)
+        until(lambda: lines(notes), WAIT)
+        first.signal(signal.SIGSTOP)  # it makes no other bridge
+        kill(bridge_of(first))
+        second = desk.start()
+        assert nbtasks.submit(calls.nothing).result(WAIT) is None  # its bridge has looked round
+        assert task.record.place.slot.startswith(f"b-{first.member.name[2:]}-")
+        first.signal(signal.SIGCONT)
+        first.wait_for("took over 1 tasks")
+        Path(gate).touch()
+        assert task.result(WAIT) == int(lines(notes)[0])
+        assert len(lines(notes)) == 1
+        assert "took over" not in second.log
+        first.stop()
+    finally:
+        first.kill()
+        desk.close()
+
+
 class Local(Place):
     """No servers at all."""
 

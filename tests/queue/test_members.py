@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nbtasks import processes
@@ -144,3 +145,19 @@ def test_forgetting_leaves_nothing_but_a_claim(queue: Queue) -> None:
     members.forget(queue, "s-1")
     assert os.listdir(queue.layout.running) == []
     members.forget(queue, "s-never")
+
+
+def test_a_cluster_that_ended_with_its_worker_is_waited_for_by_nobody(queue: Queue) -> None:
+    me = processes.identify()
+    dead = msgspec.structs.replace(me, start=me.start - 1)
+    for name, process, engine, worker in (
+        ("w-alive", me, "dask://local", ""),
+        ("w-dead", dead, "dask://local", ""),
+        ("b-1", dead, "dask://local of w-alive", "w-alive"),
+        ("b-2", dead, "dask://local of w-dead", "w-dead"),
+        ("b-3", dead, "dask://local of w-gone", "w-gone"),
+        ("b-4", dead, "rq+redis://host", "w-dead"),
+    ):
+        members.register(queue, Member(name=name, process=process, started=time.time(), worker=worker, engine=engine))
+    left = [name for name in ("b-1", "b-2", "b-3", "b-4") if members.is_left_to_bridges(queue, name)]
+    assert left == ["b-1", "b-4"]

@@ -176,3 +176,41 @@ def test_tasks_submit_to_the_queue_that_they_came_from(
     assert len(nbtasks.tasks()) == 3
     assert os.listdir(elsewhere) == []
     assert until(lambda: len(live_slots(queue)) == 1)
+
+
+def test_an_engine_that_was_configured_is_that_of_the_worker_that_starts(queue: Queue) -> None:
+    nbtasks.configure(engine="threads", slots=3)
+    one, other = nbtasks.submit(calls.pid), nbtasks.submit(calls.pid)
+    assert one.result(30) == other.result(30)
+    (worker,) = workers(queue)
+    assert (worker.engine, worker.slots, worker.auto) == ("threads", 3, True)
+
+
+def test_a_task_says_that_its_worker_uses_another_engine(queue: Queue, start: Callable[..., Worker], gate: str) -> None:
+    start("-w", "1").ready()
+    running = nbtasks.submit(calls.wait_for, gate)
+    until(lambda: running.status is Status.RUNNING)
+    nbtasks.configure(engine=["rq+redis://:secret@127.0.0.1:1", "threads"])
+    waiting = nbtasks.submit(calls.pid)
+    assert waiting.reason == (
+        "next in line; its worker uses processes, not rq+redis://127.0.0.1:1 or threads: nbtasks stop lets another start"
+    )
+    Path(gate).touch()
+    assert waiting.result(30)
+
+
+def test_why_no_worker_could_start_stands_on_the_card(queue: Queue, tmp_path: Path) -> None:
+    nbtasks.configure(engine=f"rq+unix://{tmp_path}/none.sock")
+    task = nbtasks.submit(calls.pid)
+    until(lambda: "no worker could start" in task.reason)
+    assert f"no worker could start: no engine answers: rq+unix://{tmp_path}/none.sock does not answer" in task.reason
+    assert "start a redis-server there" in task.reason
+    log = Path(queue.layout.auto_log(f"default@{config.env_tag()}")).read_text()
+    assert "error: no engine answers" in log
+    assert "Traceback" not in log
+    nbtasks.configure(engine="processes")
+    forget_what_was_seen(queue)
+    later = nbtasks.submit(calls.pid)
+    assert later.result(30)
+    assert task.result(30)
+    assert not os.path.exists(queue.layout.auto_refused(f"default@{config.env_tag()}"))
