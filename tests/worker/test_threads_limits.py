@@ -65,11 +65,13 @@ def test_a_cell_and_functions_share_a_limit(queue: Queue, start: Start, tmp_path
     assert not os.path.exists(tmp_path / "too-many")
 
 
-def test_what_a_killed_process_of_threads_held_is_free_at_once(queue: Queue, start: Start, gate: str) -> None:
+def test_what_a_killed_process_of_threads_held_is_free_at_once(
+    queue: Queue, start: Start, gate: str, notes: str
+) -> None:
     start("-e", "threads", "-w", "3").wait_for("engine threads")
     some = nbtasks.using(limit=("a", 2), at_most_once=True)
-    holders = [some.submit(calls.wait_for, gate) for _ in range(2)]
-    until(lambda: all(task.status is Status.RUNNING for task in holders))
+    holders = [some.submit(calls.note_and_wait, notes, "begun", gate) for _ in range(2)]
+    until(lambda: len(lines(notes)) == 2)  # else they would be put back, for they did not begin
     after = nbtasks.using(limit=("a", 2)).submit(time.time)
     begin = time.time()
     os.kill(pid_of(queue, holders[0]), signal.SIGKILL)
