@@ -16,7 +16,7 @@ from nbtasks import Status, processes
 from nbtasks.queue import members
 from tests.engines import contract_calls as calls
 from tests.engines.servers import Desk, HueySqlite, Place, Rq, opened, use
-from tests.worker.tools import is_gone, kill, lines, until
+from tests.worker.tools import Worker, is_gone, kill, lines, until
 
 pytestmark = pytest.mark.xdist_group("engine-limits")
 WAIT = 40
@@ -152,3 +152,24 @@ def test_a_schedule_runs_at_the_engine(desk: Desk, tmp_path: Path) -> None:
     outcome = task.record.outcome
     assert outcome is not None
     assert outcome.slot[:1] == "b"
+
+
+def test_a_library_that_is_not_installed_is_said_in_the_banner_and_the_next_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "rq.py").write_text("raise ModuleNotFoundError('No module named rq', name='rq')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/without")
+    desk = Desk(Place(tmp_path), tmp_path)
+    use(desk, monkeypatch)
+    worker = Worker(desk.queue, "-e", "rq+redis://127.0.0.1:1", "-e", "threads")
+    try:
+        worker.wait_for("engine threads")
+        assert (
+            "not used: rq+redis://127.0.0.1:1 needs the module 'rq', which is not installed: pip install" in worker.log
+        )
+        assert "'nbtasks[rq]'" in worker.log
+        assert nbtasks.submit(calls.add, 1, 1).result(WAIT) == 2
+    finally:
+        worker.stop()
+        desk.close()

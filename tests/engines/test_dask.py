@@ -91,6 +91,7 @@ def test_a_cluster_of_the_worker_ends_with_it(
     assert task.status is Status.SUCCEEDED
 
 
+@pytest.mark.torture  # two clusters take their time
 def test_the_cluster_of_one_worker_is_not_that_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: str, gate: str
 ) -> None:
