@@ -6,13 +6,13 @@ delays a cell. One task a second is submitted and ends meanwhile, as in a busy n
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import nbtasks
 from nbtasks import payload
 from nbtasks.jupyter.dashboard_board import Dashboard
 from nbtasks.jupyter.dashboard_filters import Filters, Order
@@ -118,7 +118,7 @@ def _refresh(tasks: Tasks, rounds: int, choose: Callable[[Any], None]) -> tuple[
 
 def print_dashboard(count: int = 10_000, rounds: int = 100) -> None:
     """The table of refreshes."""
-    os.environ.setdefault("NBTASKS_AUTOSTART", "0")
+    nbtasks.configure(autostart=False)
     print(f"\nOne refresh of `%tasks` with {count:,} tasks, {rounds} of them (aim ≤ 20 ms, ≤ 50 kB/s)\n")
     print("| shown | median | 95 % | most | on the wire |\n|---|---|---|---|---|")
     for view, (spent, rate) in measure(count, rounds).items():

@@ -242,7 +242,7 @@ def shown(cell: Cell) -> list[Output]:
     return outputs
 
 
-_TIME = re.compile(r"[\d.]+ ?(ns|[µμ]s|ms|s)\b")
+_TIME = re.compile(r"[\d.]+(?:e[+-]\d+)? ?(ns|[µμ]s|ms|s)\b")
 _CELL = re.compile(r"[^\s\"]*/ipykernel_\d+/\d+\.py|<ipython-input-[\w-]+>")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
