@@ -16,6 +16,7 @@ from nbtasks.queue import members
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Member
 from nbtasks.worker import autostart
+from tests import reaper
 
 Report = pytest.TestReport | pytest.CollectReport
 
@@ -27,6 +28,11 @@ LONGEST = """
     browser/test_graph jupyter/test_magics test_notebook_tasks faults/test_pipelines jupyter/test_headless
     jupyter/test_kernel worker/test_supervisor
 """.split()
+
+
+def pytest_configure() -> None:
+    """No server and no worker outlives the tests, even when they are killed."""
+    reaper.watch_this_process()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
