@@ -186,6 +186,8 @@ class Bridge:
     # Waiting.
 
     def _wait(self) -> None:
+        if self._is_leaving() and not self.fleet.flights:
+            return  # what was in flight has just ended
         room = self._room()
         for bell in self.bells[1:]:
             folder = bell.folder.removesuffix("/idle")
