@@ -54,6 +54,7 @@ class Place:
         self.workers: list[subprocess.Popen[bytes]] = []
         self.broker: subprocess.Popen[bytes] | None = None
         self._logs = 0
+        self._log_of: dict[int, Path] = {}
 
     @property
     def url(self) -> str:
@@ -126,10 +127,16 @@ class Place:
         """A program with its output in a file, in a session of its own; it ends with this process (tests/reaper.py)."""
         self._logs += 1
         with open(self.folder / f"{self._logs}-{os.path.basename(command[0])}.log", "xb") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
                 env=self.environ | environ,
             )  # fmt: skip
+        self._log_of[process.pid] = Path(log.name)
+        return process
+
+    def has_said(self, process: subprocess.Popen[bytes], words: str) -> bool:
+        """Whether a program that was started has these words in its log."""
+        return words in self._log_of[process.pid].read_text()
 
     def logs(self) -> str:
         """What all of them have said, for the message of a test that fails."""
@@ -412,10 +419,7 @@ class Dask(Place):
 
     def workers_listen(self) -> bool:
         """As `Place`."""
-        from distributed import Client
-
-        with Client(self.address, set_as_default=False) as client:
-            return len(client.nthreads()) >= len(self.workers)
+        return all(self.has_said(worker, "Registered to:") for worker in self.workers)
 
 
 PLACES: list[type[Place]] = [Processes, Threads, Inline, Dask, Celery, CeleryAmqp, Rq, HueySqlite, HueyRedis]
