@@ -4,42 +4,51 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip install -qq --disable-pip-version-check
+# Not compiled: Python does that for what is used, when it is first used. For all of it that takes longer than the rest.
+PIP    := $(PY) -m pip install -qq --no-compile --disable-pip-version-check
 
-# Packages of Debian that the targets need, each with a command that succeeds when it is there.
-# What only the tests need has a target like `browser`, so that `make demo` does without.
-VENV_THERE    := [ -x $(PY) ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null
-BROWSER       := chromium fonts-dejavu-core
-BROWSER_THERE := command -v chromium || command -v chromium-browser || command -v google-chrome
+# $(call lacking,PROGRAMS,PACKAGES): the packages of Debian, unless one of the programs is there
+lacking = $(if $(shell for one in $(1); do command -v $$one && break; done 2>/dev/null),,$(2))
 
-SYSTEMD       := systemd
-SYSTEMD_THERE := command -v systemd-analyze
+# What only the tests need. Each has a target of its own, and `tools` gets all at once; `make demo` does without.
+browser  = $(call lacking,chromium chromium-browser google-chrome,chromium fonts-dejavu-core)
+systemd  = $(call lacking,systemd-analyze,systemd)
+redis    = $(call lacking,redis-server,redis-server)
+rabbitmq = $(call lacking,/usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server)
 
-# $(call system,COMMAND THAT SUCCEEDS WHEN THEY ARE THERE,PACKAGES)
-define system
-if { $(1); } >/dev/null; then exit 0; fi; \
+# $(call install,PACKAGES): nothing when there are none. The servers are for the tests to start (RUNLEVEL).
+define install
+set -- $(1); [ $$# != 0 ] || exit 0; \
 if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); \
+    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$@"; \
 else \
-    echo "Missing from the system:" $(firstword $(2)); \
-    echo "On Debian or Ubuntu install it by: sudo apt-get install $(2)"; exit 1; \
+    echo "Missing from the system: $$*"; \
+    echo "On Debian or Ubuntu install it by: sudo apt-get install $$*"; exit 1; \
 fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help deps browser systemd venv demo test lint format bench torture clean
+.PHONY: help deps tools browser systemd redis rabbitmq venv demo test lint format bench torture clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-8s %s\n", $$1, $$2}'
 
 deps:  ## what comes from the system: checked, and installed when root on Debian
-	@$(call system,$(VENV_THERE),python3-venv)
+	@{ [ -x $(PY) ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null; } || { $(call install,python3-venv); }
 
+browser: TOOLS = $(browser)
 browser:  ## Chromium, for the tests of the notebook; without it they are passed over
-	@( $(call system,$(BROWSER_THERE),$(BROWSER)) ) || [ "$$CI" != true ]
-
+systemd: TOOLS = $(systemd)
 systemd:  ## systemd-analyze, for the tests of units; without it they are passed over
-	@( $(call system,$(SYSTEMD_THERE),$(SYSTEMD)) ) || [ "$$CI" != true ]
+redis: TOOLS = $(redis)
+redis:  ## redis-server, for the tests of engines; without it they are passed over
+rabbitmq: TOOLS = $(rabbitmq)
+rabbitmq:  ## rabbitmq-server, for `make torture`; without it its tests are passed over
+tools: TOOLS = $(browser) $(systemd) $(redis)
+tools:  ## all of these that `make test` needs
+
+browser systemd redis rabbitmq tools: | deps
+	@( $(call install,$(TOOLS)) ) || [ "$$CI" != true ]
 
 $(VENV)/.made: | deps
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -71,14 +80,16 @@ format: venv  ## format, and mend what the linter can mend
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
+# What comes from Debian and what comes from PyPI, side by side.
 # Three processes on two cores: tests mostly wait, for processes that they start and end.
-test: lint browser systemd  ## lint, types and all tests of the first tier
+test:  ## lint, types and all tests of the first tier
+	@$(MAKE) --no-print-directory -j2 tools lint
 	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: venv  ## speed, side by side with others, in one run
 	@$(PY) -m tests.benchmarks
 
-torture: venv  ## long random kills
+torture: venv rabbitmq redis  ## long random kills
 	@$(PY) -m pytest -q -m torture --timeout=3600
 
 clean:  ## remove .venv and what the tools left

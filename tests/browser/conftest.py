@@ -36,7 +36,7 @@ from typing import Protocol
 import nbformat
 import pytest
 from nbformat.sign import NotebookNotary
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, sync_playwright
 
 from nbtasks.queue.directory import Queue
 from tests.browser.pages import NotebookPage
@@ -64,24 +64,20 @@ class Opener(Protocol):
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """A headless Chromium, with what all pages share: a cache on disk, so that only the first page loads JupyterLab slowly.
+
+    It has a profile for that: to a page in private Chromium gives no code that is compiled already.
+    """
     path = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if path is None:
         pytest.skip("there is no Chromium: `make browser` installs it, or says how")
+    profile, flags = tmp_path_factory.mktemp("chromium"), [*_FLAGS.split(), _HERE_ONLY]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*_FLAGS.split(), _HERE_ONLY])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="package")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """What all pages share: the browser's cache, so that only the first page loads JupyterLab slowly."""
-    context = browser.new_context()
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    yield context
-    context.close()
+        context = playwright.chromium.launch_persistent_context(profile, executable_path=path, args=flags)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        yield context
+        context.close()
 
 
 @pytest.fixture(scope="package")

@@ -1,14 +1,14 @@
 """Real servers for the tests of engines, one class each: started in a folder of their own, ended afterwards.
 
-To add an engine: write a `Place` and put it into `PLACES`. What it cannot do stands in `lacks`, in words: the contract suite then
-expects that, and the table in the documents says it.
+To add an engine: write a `Place`, put it into `PLACES`, and give it a file ``test_contract_NAME.py``. What it cannot do stands in
+`lacks`, in words: the contract suite then expects that, and the table in the documents says it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,15 +28,24 @@ from tests.conftest import stop_workers
 from tests.worker.tools import Worker, kill, until
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody uses just now, and that is given to nobody who does not ask for it."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", random.SystemRandom().randrange(20000, 32000)))
+            return int(probe.getsockname()[1])
+
+
 class Place:
     """Where an engine runs. `name` is what the tests are called by."""
 
     name = ""
     is_foreign = True
+    tool = ("", "")  # a program that it needs, and the target of the Makefile that brings it
     # What the engine cannot do: the name of a test of the contract, and the sentence for the table.
     lacks: ClassVar[dict[str, str]] = {}
-    count = 2  # of the engine's workers, so that there are two places to run
-    is_torture = False  # its server takes long to start
+    count = 2  # of the engine's workers
+    room = 2  # tasks that run at once
     birth = 20.0  # seconds in which the broker is there
 
     def __init__(self, folder: Path) -> None:
@@ -45,6 +54,7 @@ class Place:
         self.workers: list[subprocess.Popen[bytes]] = []
         self.broker: subprocess.Popen[bytes] | None = None
         self._logs = 0
+        self._log_of: dict[int, Path] = {}
 
     @property
     def url(self) -> str:
@@ -114,13 +124,19 @@ class Place:
         self.workers.clear()
 
     def run(self, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
-        """A program with its output in a file, in a session of its own, which ends with this process."""
+        """A program with its output in a file, in a session of its own; it ends with this process (tests/reaper.py)."""
         self._logs += 1
         with open(self.folder / f"{self._logs}-{os.path.basename(command[0])}.log", "xb") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
                 env=self.environ | environ,
             )  # fmt: skip
+        self._log_of[process.pid] = Path(log.name)
+        return process
+
+    def has_said(self, process: subprocess.Popen[bytes], words: str) -> bool:
+        """Whether a program that was started has these words in its log."""
+        return words in self._log_of[process.pid].read_text()
 
     def logs(self) -> str:
         """What all of them have said, for the message of a test that fails."""
@@ -151,8 +167,18 @@ class Threads(Place):
     }
 
 
+class Inline(Place):
+    """A worker that runs functions itself, one after the other."""
+
+    name = "inline"
+    is_foreign = False
+    room = 1
+
+
 class OnRedis(Place):
     """What all engines on Redis share: a server of its own, on a Unix socket."""
+
+    tool = ("redis-server", "redis")
 
     @property
     def socket(self) -> str:
@@ -230,18 +256,11 @@ class Celery(OnRedis):
         return len(clients) >= len(self.workers)
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody uses just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class CeleryAmqp(Celery):
     """The same over RabbitMQ: Debian's, with all that is its own in the folder."""
 
     name = "celery-amqp"
-    is_torture = True
+    tool = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq")  # that on the path is for the one server of the host
     birth = 90.0
 
     def __init__(self, folder: Path) -> None:
@@ -260,8 +279,8 @@ class CeleryAmqp(Celery):
         return f"celery+amqp://guest:guest@127.0.0.1:{self.port}//"
 
     def broker_command(self) -> list[str]:
-        """As `Place`. Debian's own script is for the one server of the host."""
-        return [glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")[0]]
+        """As `Place`."""
+        return [os.path.realpath(self.tool[0])]
 
     def broker_answers(self) -> bool:
         """As `Place`."""
@@ -362,9 +381,7 @@ class Dask(Place):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.environ |= {"DASK_TEMPORARY_DIRECTORY": str(folder), "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
 
     def start_broker(self) -> None:
@@ -402,23 +419,10 @@ class Dask(Place):
 
     def workers_listen(self) -> bool:
         """As `Place`."""
-        from distributed import Client
-
-        with Client(self.address, set_as_default=False) as client:
-            return len(client.nthreads()) >= len(self.workers)
+        return all(self.has_said(worker, "Registered to:") for worker in self.workers)
 
 
-PLACES: list[type[Place]] = [Processes, Threads, Rq, Celery, CeleryAmqp, HueySqlite, HueyRedis, Dask]
-
-
-def params(*, foreign: bool = False) -> list[object]:
-    """The places as parameters of a fixture; the tests of each run in one process."""
-    chosen = [place for place in PLACES if place.is_foreign or not foreign]
-    return [pytest.param(one, id=one.name, marks=_marks(one)) for one in chosen]
-
-
-def _marks(place: type[Place]) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xdist_group(f"engine-{place.name}"), *([pytest.mark.torture] if place.is_torture else [])]
+PLACES: list[type[Place]] = [Processes, Threads, Inline, Dask, Celery, CeleryAmqp, Rq, HueySqlite, HueyRedis]
 
 
 @contextlib.contextmanager
@@ -427,6 +431,9 @@ def opened(kind: type[Place], home: str) -> Iterator[Place]:
 
     In a folder with a short path, for a socket has no room for a long one.
     """
+    program, target = kind.tool
+    if program and shutil.which(program) is None:
+        pytest.skip(f"{program} is not here: make {target}")
     folder = Path(tempfile.mkdtemp(prefix="nbe-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", f"{home}/state")
@@ -456,6 +463,10 @@ class Desk:
         self.worker = Worker(self.queue, "-e", self.place.url, "-w", "2", *options, environ=environ)
         self.worker.wait_for("engine ", 40)
         return self.worker
+
+    def is_open(self) -> bool:
+        """Whether its worker lives."""
+        return self.worker is not None and self.worker.process.poll() is None
 
     def close(self) -> None:
         """End it, with all that it has started."""

@@ -18,7 +18,6 @@ from tests.engines import contract_calls as calls
 from tests.engines.servers import Desk, OnRedis, Rq, opened, use
 from tests.worker.tools import Worker, lines, until
 
-pytestmark = pytest.mark.xdist_group("engine-rq")
 Start = Callable[..., Worker]
 
 

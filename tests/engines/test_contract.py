@@ -1,4 +1,8 @@
-"""The contract: a task means the same on every engine. Against real servers; see servers.py for how to add one."""
+"""The contract: a task means the same on every engine. Against real servers; see servers.py for how to add one.
+
+Here it runs on `processes`. There is a file for each other engine, ``test_contract_NAME.py``, so that they run side by side: it
+has all tests of this file (and those of foreign_contract.py) and says its own `KIND`.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +16,34 @@ import pytest
 import nbtasks
 from nbtasks import PayloadError, Status, TaskLost, TaskTimedOut
 from tests.engines import contract_calls as calls
-from tests.engines.servers import Desk, Place, opened, params, use
+from tests.engines.servers import Desk, Place, Processes, opened, use
 from tests.worker.tools import lines, submit_cell, until
 
+KIND: type[Place] = Processes
 WAIT = 30
 
 
-@pytest.fixture(scope="module", params=params())
+@pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, home: str) -> Iterator[Place]:
-    with opened(request.param, home) as place:
+    """The servers of the file's engine; they start once."""
+    with opened(request.module.KIND, home) as place:
         yield place
 
 
 @pytest.fixture(scope="module")
 def shared(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     desk = Desk(place, tmp_path_factory.mktemp(place.name))
-    with pytest.MonkeyPatch.context() as patch:
-        use(desk, patch)
-        desk.start()
     yield desk
     desk.close()
 
 
 @pytest.fixture
 def desk(shared: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A queue that all tests of the contract share, with a worker that lives."""
     use(shared, monkeypatch)
+    if not shared.is_open():
+        shared.place.refresh()
+        shared.start()
     return shared
 
 
@@ -47,17 +54,17 @@ def notes(tmp_path: Path) -> str:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[str]:
-    """A file that is not there yet; tasks wait for it. It is there at the end, so that none waits on."""
+    """A file that is not there yet; tasks wait for it (or for another, ``-2``). It is there at the end, so that none waits on."""
     path = tmp_path / "gate"
     yield str(path)
     path.touch()
+    Path(f"{path}-2").touch()
 
 
 @pytest.fixture(autouse=True)
-def _lacks(request: pytest.FixtureRequest) -> None:
+def expects_what_it_lacks(request: pytest.FixtureRequest) -> None:
     """What an engine says it cannot do is expected to fail: then the table would be wrong if it could."""
-    place = request.getfixturevalue("place")
-    why = place.lacks.get(request.node.originalname)
+    why = request.module.KIND.lacks.get(request.node.originalname)
     if why:
         request.applymarker(pytest.mark.xfail(reason=why, strict=True))
 
@@ -143,15 +150,16 @@ def test_a_task_that_ignores_it_is_stopped_by_force(desk: Desk, notes: str) -> N
 
 
 def test_what_was_cancelled_before_it_began_never_runs(desk: Desk, notes: str, gate: str, tmp_path: Path) -> None:
-    """There are two places to run; the third task waits for one of them, wherever it waits."""
-    first = [nbtasks.submit(calls.note_and_wait, f"{notes}-{number}", gate) for number in range(2)]
-    until(lambda: all(lines(f"{notes}-{number}") for number in range(2)))
+    """All places to run are taken; another task waits for one of them, wherever it waits."""
+    room = range(desk.place.room)
+    first = [nbtasks.submit(calls.note_and_wait, f"{notes}-{number}", gate) for number in room]
+    until(lambda: all(lines(f"{notes}-{number}") for number in room))
     third = nbtasks.submit(calls.note, notes)
     assert third.cancel()
-    until(third.done, 5.0)
+    until(third.done)
     assert third.status is Status.CANCELLED
     Path(gate).touch()
-    assert len(nbtasks.gather(*first)) == 2
+    assert len(nbtasks.gather(*first)) == len(room)
     assert nbtasks.submit(calls.nothing).result(WAIT) is None
     assert lines(notes) == []
 

@@ -111,10 +111,13 @@ def change_environment_and_wait(notes: str, gate: str) -> int:
     return calls.note_and_wait(notes, "run", gate)
 
 
-def test_a_submit_while_the_worker_leaves_is_served(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submit_while_the_worker_leaves_is_served(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """It leaves for idleness, has taken its bells away, and still holds the lock: there it is stopped for a while."""
     monkeypatch.setenv("NBTASKS_IDLE_EXIT", "0.2")
     monkeypatch.setenv("NBTASKS_FAULT", "remove:before=SIGSTOP:*/workers/w-*/identity:1")
+    monkeypatch.setenv("NBTASKS_FAULT_ONCE", str(tmp_path / "stopped"))  # not the worker that it starts
     config.reset()
     nbtasks.submit(calls.pid).result(30)
     (first,) = workers(queue)

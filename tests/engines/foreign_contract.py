@@ -1,4 +1,7 @@
-"""The contract when things die: far workers, the bridge, the broker. Each task has one outcome, none is lost."""
+"""The contract of foreign engines: that of test_contract.py, and then far workers, the bridge and the broker die.
+
+Each task has one outcome, none is lost.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,17 @@ from nbtasks import Status, TaskLost, processes
 from nbtasks.queue import check, members
 from nbtasks.queue.members import Member
 from tests.engines import contract_calls as calls
-from tests.engines.servers import Desk, Place, opened, params, use
+from tests.engines.servers import Desk, Place, use
+from tests.engines.test_contract import *  # noqa: F403
 from tests.worker.tools import kill, lines, until
 
 WAIT = 40
 
 
-@pytest.fixture(scope="module", params=params(foreign=True))
-def place(request: pytest.FixtureRequest, home: str) -> Iterator[Place]:
-    with opened(request.param, home) as place:
-        yield place
-
-
 @pytest.fixture
-def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def own(place: Place, shared: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A queue of its own, whose worker soon takes a silent task for lost."""
+    shared.close()
     desk = Desk(place, tmp_path)
     use(desk, monkeypatch)
     monkeypatch.setenv("NBTASKS_LEASE", "3s")
@@ -38,39 +37,23 @@ def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     desk.close()
 
 
-@pytest.fixture
-def notes(tmp_path: Path) -> str:
-    return str(tmp_path / "notes")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[str]:
-    """A file that is not there yet; tasks wait for it. It is there at the end, so that none waits on."""
-    path = tmp_path / "gate"
-    yield str(path)
-    path.touch()
-
-
-@pytest.fixture(autouse=True)
-def _lacks(request: pytest.FixtureRequest) -> None:
-    place = request.getfixturevalue("place")
-    if why := place.lacks.get(request.node.originalname):
-        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
-
-
-def bridge(desk: Desk) -> Member:
+def bridge(own: Desk) -> Member:
     """The bridge that lives."""
-    slots = [slot for slot in members.list_slots(desk.queue) if members.is_foreign(slot)]
-    return until(lambda: next((slot for slot in slots if processes.is_alive(slot.process)), None), what="a bridge")
+
+    def find() -> Member | None:
+        slots = filter(members.is_foreign, members.list_slots(own.queue))
+        return next((slot for slot in slots if processes.is_alive(slot.process)), None)
+
+    return until(find, what="a bridge")
 
 
-def test_what_a_killed_far_worker_ran_is_delivered_again(desk: Desk, notes: str, gate: str) -> None:
+def test_what_a_killed_far_worker_ran_is_delivered_again(own: Desk, notes: str, gate: str) -> None:
     task = nbtasks.submit(calls.note_and_wait, notes, gate)
     once = nbtasks.using(at_most_once=True).submit(calls.note_and_wait, f"{notes}-once", gate)
     until(lambda: lines(notes) and lines(f"{notes}-once"))
-    desk.place.kill_workers()
+    own.place.kill_workers()
     until(lambda: not os.path.exists(f"/proc/{lines(notes)[0]}"), what="the end of the task's process")
-    desk.place.start_workers()
+    own.place.start_workers()
     with pytest.raises(TaskLost, match="does not run again unasked"):
         once.result(WAIT)
     until(lambda: len(lines(notes)) == 2)
@@ -79,93 +62,93 @@ def test_what_a_killed_far_worker_ran_is_delivered_again(desk: Desk, notes: str,
     assert (task.record.ticket.losses, len(lines(f"{notes}-once"))) == (1, 1)
 
 
-def test_a_new_bridge_finds_what_is_in_flight(desk: Desk, notes: str, gate: str) -> None:
+def test_a_new_bridge_finds_what_is_in_flight(own: Desk, notes: str, gate: str) -> None:
     long = nbtasks.submit(calls.say_and_wait, gate)
-    short = nbtasks.submit(calls.note_and_wait, notes, f"{gate}-short")
+    short = nbtasks.submit(calls.note_and_wait, notes, f"{gate}-2")
     queued = [nbtasks.submit(calls.note, f"{notes}-{number}") for number in range(3)]
-    until(lambda: lines(notes) and "from below" in long.log)
-    old = bridge(desk)
-    os.kill(desk.worker.pid, signal.SIGSTOP)  # it makes no other for a while
+    until(lambda: lines(notes) and "to stderr" in long.log)
+    old = bridge(own)
+    os.kill(own.worker.pid, signal.SIGSTOP)  # it makes no other for a while
     kill(old.process.pid)
-    Path(f"{gate}-short").touch()  # this one and those behind it end while nobody listens
+    Path(f"{gate}-2").touch()  # this one and those behind it end while nobody listens
     until(lambda: all(lines(f"{notes}-{number}") for number in range(3)))
-    os.kill(desk.worker.pid, signal.SIGCONT)
+    os.kill(own.worker.pid, signal.SIGCONT)
     assert short.result(WAIT) == int(lines(notes)[0])
     assert [task.result(WAIT) for task in queued] == [None] * 3
     assert long.status is Status.RUNNING
     Path(gate).touch()
     assert long.result(WAIT) == "done"
-    assert long.log == "first line\nto stderr\nfrom below\nlast line\n", "what the old bridge wrote and the new one"
+    assert long.log == "first line\nto stderr\nlast line\n", "what the old bridge wrote and the new one"
     assert [lines(f"{notes}-{number}") for number in range(3)] == [["ran"]] * 3
     assert long.record.ticket.losses == 0
-    assert bridge(desk).name != old.name
+    assert bridge(own).name != old.name
 
 
-def test_a_cancel_reaches_what_a_dead_bridge_left(desk: Desk, notes: str, gate: str) -> None:
+def test_a_cancel_reaches_what_a_dead_bridge_left(own: Desk, notes: str, gate: str) -> None:
     task = nbtasks.submit(calls.note_and_wait, notes, gate)
     until(lambda: lines(notes))
-    os.kill(desk.worker.pid, signal.SIGSTOP)
-    kill(bridge(desk).process.pid)
+    os.kill(own.worker.pid, signal.SIGSTOP)
+    kill(bridge(own).process.pid)
     task.cancel()
-    os.kill(desk.worker.pid, signal.SIGCONT)
+    os.kill(own.worker.pid, signal.SIGCONT)
     until(task.done, WAIT)
     assert task.status is Status.CANCELLED
     assert not Path(gate).exists()
 
 
-def test_another_worker_takes_over_from_one_that_died_with_its_bridge(desk: Desk, notes: str, gate: str) -> None:
+def test_another_worker_takes_over_from_one_that_died_with_its_bridge(own: Desk, notes: str, gate: str) -> None:
     once = nbtasks.using(at_most_once=True).submit(calls.note_and_wait, notes, gate)
     until(lambda: lines(notes))
-    pid = bridge(desk).process.pid
-    desk.worker.kill()
+    pid = bridge(own).process.pid
+    own.worker.kill()
     kill(pid)
     Path(gate).touch()
-    desk.start()
+    own.start()
     assert once.result(WAIT) == int(lines(notes)[0])
     assert len(lines(notes)) == 1
 
 
-def test_tasks_outlive_a_restart_of_the_broker(desk: Desk, notes: str, gate: str) -> None:
+def test_tasks_outlive_a_restart_of_the_broker(own: Desk, notes: str, gate: str) -> None:
     running = nbtasks.submit(calls.note_and_wait, notes, gate)
     until(lambda: lines(notes))
     tasks = [nbtasks.submit(calls.note, f"{notes}-{number}") for number in range(20)]
     until(lambda: lines(f"{notes}-1"))
-    desk.place.stop_broker()
-    desk.worker.wait_for("does not answer")
+    own.place.stop_broker()
+    own.worker.wait_for("does not answer")
     until(lambda: "does not answer" in running.reason, what=f"the card: {running.reason!r}")
     late = nbtasks.submit(calls.note, f"{notes}-late")
     Path(gate).touch()
-    desk.place.start_broker()
-    desk.worker.wait_for("answers again")
+    own.place.start_broker()
+    own.worker.wait_for("answers again")
     assert running.result(WAIT) == int(lines(notes)[0])
     assert [task.result(WAIT) for task in [*tasks, late]] == [None] * 21
     assert "does not answer" not in running.reason
     assert len(lines(notes)) == 1
 
 
-def test_a_key_that_is_not_ours_is_refused(desk: Desk, notes: str, tmp_path: Path) -> None:
-    desk.place.kill_workers()
+def test_a_key_that_is_not_ours_is_refused(own: Desk, notes: str, tmp_path: Path) -> None:
+    own.place.kill_workers()
     other = tmp_path / "other.key"
     other.write_text("ab" * 32 + "\n")
     other.chmod(0o600)
-    desk.place.start_workers(1, NBTASKS_KEY_FILE=str(other))
+    own.place.start_workers(1, NBTASKS_KEY_FILE=str(other))
     task = nbtasks.submit(calls.note, notes)
     with pytest.raises(nbtasks.TaskFailed, match=r"not signed with the key of this worker.*nbtasks key import FILE"):
         task.result(WAIT)
-    desk.place.kill_workers()
-    desk.place.start_workers(1, NBTASKS_KEY_FILE=str(tmp_path / "none.key"))
+    own.place.kill_workers()
+    own.place.start_workers(1, NBTASKS_KEY_FILE=str(tmp_path / "none.key"))
     task = nbtasks.submit(calls.note, notes)
     with pytest.raises(nbtasks.TaskFailed, match=r"there is no key at .*none\.key.*nbtasks key export FILE"):
         task.result(WAIT)
     assert lines(notes) == []
-    desk.place.kill_workers()
-    desk.place.start_workers()
+    own.place.kill_workers()
+    own.place.start_workers()
     assert task.retry().result(WAIT) is None
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(600)
-def test_five_hundred_tasks_while_everything_dies(desk: Desk, tmp_path: Path) -> None:
+def test_five_hundred_tasks_while_everything_dies(own: Desk, tmp_path: Path) -> None:
     """Bridge, far workers and broker are killed again and again: each task has one outcome, and ran once unless it was lost."""
     count = 500
     tasks = [nbtasks.submit(calls.sleep, f"{tmp_path}/{number}", 0.02) for number in range(count)]
@@ -175,17 +158,17 @@ def test_five_hundred_tasks_while_everything_dies(desk: Desk, tmp_path: Path) ->
 
     for step in range(1, 4):
         done(step * 0.2)
-        kill(bridge(desk).process.pid)
+        kill(bridge(own).process.pid)
         done(step * 0.2 + 0.05)
-        desk.place.kill_workers()
-        desk.place.start_workers()
+        own.place.kill_workers()
+        own.place.start_workers()
         done(step * 0.2 + 0.1)
-        desk.place.stop_broker()
-        desk.place.start_broker()
-        desk.place.refresh()
+        own.place.stop_broker()
+        own.place.start_broker()
+        own.place.refresh()
     done(1)
     nbtasks.gather(*tasks)
     for number, task in enumerate(tasks):
         ran, losses = len(lines(f"{tmp_path}/{number}")), task.record.ticket.losses
         assert 1 <= ran <= 1 + losses, f"{task.id} ran {ran} times and was lost {losses} times"
-    assert check.check(desk.queue) == []
+    assert check.check(own.queue) == []
