@@ -39,7 +39,7 @@ def execute(engine: str, folder: Path, home: str) -> Shown:
     assert line.source == 'ENGINE = "processes"'
     line.source = f"ENGINE = {engine!r}"
     # The far side's workers have the key of this home.
-    environment = surroundings(str(folder)) | {"XDG_STATE_HOME": f"{home}/state", "NBTASKS_ENGINE": engine}
+    environment = surroundings(str(folder)) | {"XDG_STATE_HOME": f"{home}/state"}
     config = Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "kernel")}})
     try:
         resources = {"metadata": {"path": str(folder)}}
