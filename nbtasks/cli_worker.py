@@ -72,12 +72,12 @@ def workers(as_json: bool) -> int:
     elif not found:
         print(f"no worker lives for {queue.root}; the next submit starts one, or: nbtasks worker")
     else:
-        table = cli_show.grid("worker", "pid", "up", "lanes", "busy", "runs")
+        table = cli_show.grid("worker", "pid", "up", "engine", "lanes", "busy", "runs")
         for member in found:
             facts = _as_json(queue, member, slots)
-            busy = f"{len(facts['runs'])} of {member.slots}"
+            busy = f"{len(facts['runs'])}{'' if members.is_foreign(member) else f' of {member.slots}'}"
             table.add_row(
-                member.name, str(member.process.pid), words.clock(time.time() - member.started),
+                member.name, str(member.process.pid), words.clock(time.time() - member.started), member.engine,
                 ", ".join(member.lanes), busy, ", ".join(f"{id.rpartition('-')[2]}" for id in facts["runs"]),
             )  # fmt: skip
         cli_show.print_rich(table)

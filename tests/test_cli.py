@@ -280,7 +280,9 @@ def test_workers_are_listed_and_stopped(here: Path, worker: subprocess.Popen[str
     assert listed["pid"] == worker.pid
     assert listed["runs"] == [task.id]
     assert cli.run(["workers"]) == 0
-    assert listed["name"] in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert listed["name"] in shown
+    assert "processes" in shown
     assert cli.run(["stop", "nonesuch"]) == 2
     assert cli.run(["stop", "--wait", "--timeout", "0.1"]) == 124, "it ends what it runs"
     (here / "gate").touch()

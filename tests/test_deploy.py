@@ -41,6 +41,16 @@ def test_there_is_a_unit_for_the_worker_and_for_each_engine() -> None:
     assert {unit.stem.removeprefix("nbtasks-") for unit in UNITS} == {"worker", "rq", "celery", "huey", "dask"}
 
 
+def test_the_page_names_every_file_and_every_profile(compose: dict[str, Any]) -> None:
+    page = (DEPLOY / "README.md").read_text()
+    files = [path.relative_to(DEPLOY) for path in DEPLOY.rglob("*") if path.is_file() and path.name != "README.md"]
+    assert [str(path) for path in files if f"]({path})" not in page] == []
+    profiles = {profile for service in compose["services"].values() for profile in service["profiles"]}
+    for profile in profiles:
+        assert f"| `{profile}` |" in page
+    assert {parse(url).kind for url in re.findall(r"`((?:\w+\+redis|dask)://localhost:\d+)`", page)} == profiles
+
+
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     import yaml

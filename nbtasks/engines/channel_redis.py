@@ -78,7 +78,7 @@ class RedisChannel:
         try:
             with talking(self.url.shown):
                 info: Any = self.client.info("server") | self.client.info("memory")
-        except EngineError as error:
+        except EngineDown as error:
             raise EngineError(f"{error}: start a redis-server there, or name another one") from error
         words = f"Redis {info.get('redis_version', '?')}"
         policy = info.get("maxmemory_policy", "noeviction")
