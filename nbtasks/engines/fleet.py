@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 
-from nbtasks.engines import wire
+from nbtasks.engines import batches, wire
 from nbtasks.engines.errands import Errands
 from nbtasks.engines.flights import Flight
-from nbtasks.engines.foreign import Engine, EngineFull, State
+from nbtasks.engines.foreign import Engine, EngineFull, Shipment, State
 from nbtasks.engines.intake import Claim
 from nbtasks.engines.landing import Landing
 from nbtasks.engines.loading import Loader
@@ -21,6 +22,7 @@ from nbtasks.spec import Spec
 
 CHECK = 2.0  # seconds between two questions about what is in flight
 _BATCH, _BATCH_SIZE = 50, 8 << 20  # shipments, or bytes, that are sent at once
+_SHARES = 8  # of what is in flight, one batch is at most this part
 _SHORTEST, _LONGEST = 0.1, 2.0  # seconds until an engine that was full is given something again
 
 
@@ -106,7 +108,7 @@ class Fleet:
         hashes = {hash for flight in batch for hash in flight.offers}
         try:
             self.engine.offer_blobs(hashes, self.queue.blobs.read)
-            self.engine.send([flight.shipment for flight in batch if flight.shipment is not None])
+            self.engine.send(self._packed([flight for flight in batch if flight.shipment is not None]))
         except EngineFull as error:
             self._take_back(batch, error)
             return
@@ -116,6 +118,18 @@ class Fleet:
             self.say(f"Executing {flight.spec.name}[{flight.spec.short}]")
         self._full_pause = _SHORTEST
         self.stop(batch)  # asked for between the look and the shipment
+
+    def _packed(self, flights: list[Flight]) -> list[Shipment]:
+        """Their shipments. Short tasks go together, when there are so many that other places have theirs all the same."""
+        shipments = [flight.shipment for flight in flights if flight.shipment is not None]
+        most = len(self.flights) // _SHARES
+        if not self.engine.can.batches or most < 2:
+            return shipments
+        expected = {
+            flight.key: self.landing.habits.expect(flight.spec) if flight.taken is None else math.inf
+            for flight in flights
+        }
+        return batches.gather(shipments, lambda one: expected[one.key], most)
 
     def _take_back(self, batch: list[Flight], error: EngineFull) -> None:
         """It took nothing: the tasks are queued again, and it is asked again later."""

@@ -14,6 +14,7 @@ import msgspec
 
 from nbtasks import config, frames, run
 from nbtasks.engines import wire
+from nbtasks.engines.batches import Habits
 from nbtasks.engines.flights import Flight
 from nbtasks.engines.foreign import Engine, Sight, State
 from nbtasks.errors import FrameError, NbtasksError
@@ -39,6 +40,7 @@ class Landing:
         self._unwritten: dict[Flight, tuple[Outcome, list[Part]]] = {}  # they found no room on the disk
         self._again = 0.0
         self._receipts: list[Any] = []
+        self.habits = Habits()
         self._ended: list[str] = []
 
     # What the engine is told afterwards.
@@ -66,6 +68,11 @@ class Landing:
             case wire.Refused():
                 failure = Failure(type=ending.error, message=ending.text)
                 self.finish(flight, self._failed(flight, ending.text, "damaged", failure))
+            case wire.Lacking(hash=""):
+                self._receipts += flight.receipts
+                self._ended.append(flight.key)
+                self.habits.doubt(flight.spec)
+                self.put_back(flight)
             case wire.Lacking():
                 self.engine.forget_offers()
                 self._deliver_again(flight, f"it has dropped the blob {ending.hash}", has_begun=False)
@@ -87,6 +94,7 @@ class Landing:
             )
             return
         facts: dict[str, Any] = {"delivery": flight.ticket.delivery, "attempt": flight.ticket.attempt, "slot": self.me}
+        self.habits.note(flight.spec, outcome)
         if outcome.status is Status.FAILED and not outcome.reason:
             facts["reason"] = self._why(flight, outcome)
         self.finish(flight, msgspec.structs.replace(outcome, **facts), list(frame.parts.values()))

@@ -1,0 +1,90 @@
+"""Short tasks that came together (see `batches`), on the far side: one after the other, each as if it had come alone.
+
+What tells of their ends goes out together. As soon as they take longer than was thought, it goes out at once, and what has not
+begun goes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+
+from nbtasks.engines import wire
+from nbtasks.engines.courier import Courier, insist
+from nbtasks.engines.foreign import BatchChannel
+from nbtasks.errors import EngineError
+
+_PATIENCE = 0.25  # seconds after which it was no batch of short tasks
+_MUCH = 256 << 10  # bytes that are kept back at most
+
+
+class Batch:
+    """Bundles of one message, signed with `key`. To those that run them it is the channel."""
+
+    def __init__(self, bundles: list[wire.Bundle], key: bytes, channel: BatchChannel, token: str) -> None:
+        self.key, self.channel, self.token = key, channel, token
+        self.queue, self.address = bundles[0].frame.queue, bundles[0].order.channel
+        self._began = time.monotonic()
+        keys = [bundle.key for bundle in bundles]
+        mine = insist(lambda: channel.begin_all(self.queue, keys, token))
+        self._waiting = deque(bundle for bundle in bundles if bundle.key in mine)
+        self._kept: list[bytes] = []
+        self._size = 0
+        self._is_short = True
+
+    def run(self, run_one: Callable[[wire.Bundle], None]) -> None:
+        """Run them by `run_one`, and see to it that all is told."""
+        try:
+            while self._waiting:
+                run_one(self._waiting.popleft())
+        finally:
+            self._give_back()
+            insist(lambda: self._flush(last=True))
+
+    def look(self) -> None:
+        """One of them runs, and it is not over soon. Does not wait for a channel that is down."""
+        if time.monotonic() - self._began > _PATIENCE:
+            self._is_short = False
+            self._give_back()
+            with contextlib.suppress(EngineError, ConnectionError, TimeoutError):
+                self._flush(last=False)
+
+    def _give_back(self) -> None:
+        for bundle in self._waiting:
+            courier = Courier(bundle, self.key, self, self.token)
+            courier.put(wire.Lacking(""))
+            self._keep(courier.seal())
+        self._waiting.clear()
+
+    def _keep(self, packet: bytes) -> None:
+        self._kept.append(packet)
+        self._size += len(packet)
+
+    def _flush(self, *, last: bool) -> None:
+        if self._kept or last:
+            self.channel.send_all(self.queue, self.address, self._kept, last=last)
+            self._kept, self._size = [], 0
+
+    # As `FarChannel`.
+
+    def begin(self, queue: str, key: str, token: str) -> bool:
+        """They all have."""
+        return True
+
+    def send(self, queue: str, channel: str, packet: bytes) -> None:
+        """As `FarChannel`; what tells of an end may wait a moment for the others."""
+        if self._is_short and self._size < _MUCH and wire.look_at(packet)[1]:
+            self._keep(packet)
+            return
+        self._flush(last=False)  # what came before it goes before it
+        self.channel.send(queue, channel, packet)
+
+    def find_stop(self, queue: str, key: str) -> str:
+        """As `FarChannel`."""
+        return self.channel.find_stop(queue, key)
+
+    def fetch_blob(self, queue: str, hash: str) -> bytes:
+        """As `FarChannel`."""
+        return self.channel.fetch_blob(queue, hash)
