@@ -14,7 +14,6 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from typing import cast
 
 import msgspec
@@ -56,8 +55,8 @@ def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
         return
     only, key = opened[0]
     if len(opened) > 1:
-        batch = Batch([bundle for bundle, _ in opened], key, cast("BatchChannel", channel), token)
-        batch.run(lambda bundle: FarRun(bundle, key, batch, nursery, token, batch.look).run())
+        batch = Batch([bundle for bundle, _ in opened], key, cast("BatchChannel", channel), token, ahead=nursery.keeps)
+        batch.run(lambda bundle: FarRun(bundle, key, batch, nursery, token, batch).run())
     elif insist(lambda: channel.begin(only.frame.queue, only.key, token)):  # else: another run of it has begun
         FarRun(only, key, channel, nursery, token).run()
 
@@ -109,10 +108,10 @@ class FarRun:
 
     def __init__(
         self, bundle: wire.Bundle, key: bytes, channel: FarChannel, nursery: Nursery, token: str,
-        takes_longer: Callable[[], object] = int,
+        batch: Batch | None = None,
     ) -> None:  # fmt: skip
         self.bundle, self.key, self.channel, self.nursery = bundle, key, channel, nursery
-        self.takes_longer = takes_longer  # is called now and then while it runs
+        self.batch = batch  # of which it is a part
         self.courier = Courier(bundle, key, channel, token)
         self.stop: Stop | None = None
         self.step = 0  # of the ladder: 0 nothing, 1 interrupted, 2 terminated, 3 killed
@@ -159,7 +158,7 @@ class FarRun:
                 continue
             kind, size = hand.receive_head()
             if kind == far_slot.STARTED:
-                self._has_started()
+                self._has_started(hand)
             elif kind == far_slot.OVER:
                 self.took, self.deadline = time.monotonic() - self.started, 0.0
                 self._forgive(hand)
@@ -177,10 +176,12 @@ class FarRun:
             self._tell_death(hand, tail)
         return True
 
-    def _has_started(self) -> None:
+    def _has_started(self, hand: Hand) -> None:
         self.started = time.monotonic()
         if self.bundle.spec.timeout is not None:
             self.deadline = self.started + self.bundle.spec.timeout
+        if self.batch is not None:
+            self.batch.has_started(hand)
 
     def _look(self, hand: Hand, tail: Tail) -> None:
         """What is due now and then: output goes out, requests come in, the ladder is climbed."""
@@ -189,7 +190,8 @@ class FarRun:
         if self.courier.is_clear:
             self.courier.put(*tail.look())
         self.courier.keep(now)
-        self.takes_longer()
+        if self.batch is not None:
+            self.batch.look()
         if self.stop is None or self.stop.kind != "cancel":
             self._ask(hand, now)
         if self.deadline and now >= self.deadline and self.stop is None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from nbtasks.engines import wire
 from nbtasks.engines.courier import Courier, insist
+from nbtasks.engines.far_slot import Hand
 from nbtasks.engines.foreign import BatchChannel
 from nbtasks.errors import EngineError
 
@@ -23,9 +24,13 @@ _MUCH = 256 << 10  # bytes that are kept back at most
 class Batch:
     """Bundles of one message, signed with `key`. To those that run them it is the channel."""
 
-    def __init__(self, bundles: list[wire.Bundle], key: bytes, channel: BatchChannel, token: str) -> None:
+    def __init__(
+        self, bundles: list[wire.Bundle], key: bytes, channel: BatchChannel, token: str, *, ahead: bool
+    ) -> None:
         self.key, self.channel, self.token = key, channel, token
         self.queue, self.address = bundles[0].frame.queue, bundles[0].order.channel
+        self._ahead = ahead  # the process of one may be given the next one
+        self._hand: Hand | None = None  # which was given the next one
         self._began = time.monotonic()
         keys = [bundle.key for bundle in bundles]
         mine = insist(lambda: channel.begin_all(self.queue, keys, token))
@@ -38,10 +43,19 @@ class Batch:
         """Run them by `run_one`, and see to it that all is told."""
         try:
             while self._waiting:
-                run_one(self._waiting.popleft())
+                bundle, self._hand = self._waiting.popleft(), None
+                run_one(bundle)
         finally:
             self._give_back()
             insist(lambda: self._flush(last=True))
+
+    def has_started(self, hand: Hand) -> None:
+        """One of them runs: its process is given the next one too, so that it need not wait for us."""
+        self._hand = None
+        if self._ahead and self._waiting and self._is_short:
+            with contextlib.suppress(OSError):  # then it gets it in its turn
+                hand.give_next(self._waiting[0].key, self._waiting[0].data)
+                self._hand = hand
 
     def look(self) -> None:
         """One of them runs, and it is not over soon. Does not wait for a channel that is down."""
@@ -52,11 +66,13 @@ class Batch:
                 self._flush(last=False)
 
     def _give_back(self) -> None:
-        for bundle in self._waiting:
+        hand = self._hand
+        has_begun = hand is not None and hand.given != "" and not hand.try_take_back()
+        while len(self._waiting) > has_begun:
+            bundle = self._waiting.pop()
             courier = Courier(bundle, self.key, self, self.token)
             courier.put(wire.Lacking(""))
             self._keep(courier.seal())
-        self._waiting.clear()
 
     def _keep(self, packet: bytes) -> None:
         self._kept.append(packet)
