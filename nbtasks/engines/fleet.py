@@ -125,11 +125,13 @@ class Fleet:
         most = len(self.flights) // _SHARES
         if not self.engine.can.batches or most < 2:
             return shipments
-        expected = {
-            flight.key: self.landing.habits.expect(flight.spec) if flight.taken is None else math.inf
-            for flight in flights
-        }
-        return batches.gather(shipments, lambda one: expected[one.key], most)
+        # What has come back before goes alone, so that it is seen what happens to it.
+        alone = {flight.key for flight in flights if flight.taken is not None or flight.ticket.delivery > 1}
+        expected = {flight.key: self.landing.habits.expect(flight.spec) for flight in flights}
+        packed = batches.gather(shipments, lambda one: math.inf if one.key in alone else expected[one.key], most)
+        for key in [key for one in packed if one.others for key in one.keys]:
+            self.keys[key].in_batch = True
+        return packed
 
     def _take_back(self, batch: list[Flight], error: EngineFull) -> None:
         """It took nothing: the tasks are queued again, and it is asked again later."""

@@ -69,10 +69,9 @@ class Landing:
                 failure = Failure(type=ending.error, message=ending.text)
                 self.finish(flight, self._failed(flight, ending.text, "damaged", failure))
             case wire.Lacking(hash=""):
-                self._receipts += flight.receipts
                 self._ended.append(flight.key)
                 self.habits.doubt(flight.spec)
-                self.put_back(flight)
+                self._return(flight)
             case wire.Lacking():
                 self.engine.forget_offers()
                 self._deliver_again(flight, f"it has dropped the blob {ending.hash}", has_begun=False)
@@ -182,6 +181,11 @@ class Landing:
         self.queue.put_back(flight.spec, flight.ticket.put_back(), source)
         self.gone(flight)
 
+    def _return(self, flight: Flight) -> None:
+        """It was at the engine, and did not begin: the next time it goes alone."""
+        self._receipts += flight.receipts
+        self.put_back(flight)
+
     def stopped(self, never: set[str], flights: Mapping[str, Flight]) -> None:
         """These have not begun, and never will."""
         for key in never:
@@ -211,6 +215,9 @@ class Landing:
         self.engine.forget([flight.key], ended=False)
         if self.engine.can.blobs:
             self.engine.forget_offers()  # what has dropped one thing may have dropped others
+        if never and flight.in_batch:  # it waited behind another, and nothing is known against it
+            self._return(flight)
+            return
         self._deliver_again(flight, words, has_begun=not never)
 
     def _deliver_again(self, flight: Flight, words: str, *, has_begun: bool) -> None:
