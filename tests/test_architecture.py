@@ -35,7 +35,8 @@ FLOORS = {
     "where": "engines.base engines.inline engines.local",
     "somewhere else": """
         worker.warm
-        engines.foreign engines.wire engines.cupboard engines.far_locks engines.far_slot engines.far_template engines.nurseries engines.courier engines.far
+        engines.foreign engines.wire engines.cupboard engines.far_locks engines.far_slot engines.far_template engines.nurseries engines.batches engines.courier
+        engines.far_batch engines.far
         engines.channel_redis engines.rq
         engines.celery_words engines.celery_redis engines.channel_amqp engines.celery_amqp engines.celery
         engines.sqlite_file engines.channel_sqlite engines.huey_messages engines.huey_redis engines.huey_sqlite engines.huey

@@ -1,7 +1,7 @@
 """The channel over Dask: what a task shows is kept by the scheduler, how it ends is its result in Dask.
 
-All names begin with ``nbtasks:UUID:`` of the queue. Published datasets: ``task:CHANNEL:KEY`` is the Dask future, held so for
-a bridge that comes back; ``out:CHANNEL:KEY:NUMBER`` a packet, ``blob:HASH`` a blob. ``permit:KEY`` is a Dask queue with room for
+All names begin with ``nbtasks:UUID:`` of the queue. Published datasets: ``task:CHANNEL:KEY`` is the Dask future (of a batch:
+``KEY+KEY…``), held so for a bridge that comes back; ``out:CHANNEL:KEY:NUMBER`` a packet, ``blob:HASH`` a blob. ``permit:KEY`` is a Dask queue with room for
 one entry: whoever puts one in has taken the place of the one run that may begin. The events ``stop:KEY`` and ``terminate:KEY``
 ask a run to stop, the topic ``news:CHANNEL`` tells a bridge that there is a packet. Nothing is installed on the scheduler.
 """
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from nbtasks.engines import wire
 from nbtasks.engines.foreign import Arrival, EngineDown, Sight, State
 
 AT_ONCE = 0.05  # seconds that one waits for a permit that another has
+_NO_MODULE = "No module named 'nbtasks"
 _DOWN = (OSError, RuntimeError, asyncio.CancelledError)
 
 
@@ -44,6 +45,12 @@ def talking(what: str) -> Generator[None]:
         yield
     except _DOWN as error:
         raise EngineDown(f"{what} does not answer ({error or type(error).__name__})") from error
+
+
+def words_of(error: Exception) -> str:
+    """What Dask says of a task that failed at its hands."""
+    words = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return f"{words}: pip install 'nbtasks[dask]' on Dask's workers" if _NO_MODULE in words else words
 
 
 class Inbox:
@@ -74,22 +81,43 @@ class Inbox:
 
 
 @dataclass(eq=False)
+class Parcel:
+    """One task of Dask, and the keys that it brings: one, or those of a batch."""
+
+    name: str  # of the dataset that holds it
+    future: Any
+    keys: tuple[str, ...]
+    published: bool = False
+    watcher: Any = None
+    left: set[str] = field(init=False)  # those that are not over for us
+
+    def __post_init__(self) -> None:
+        """None is over."""
+        self.left = set(self.keys)
+
+    @property
+    def channel(self) -> str:
+        """Of the bridge that has sent it."""
+        return self.name.split(":")[3]
+
+
+@dataclass(eq=False)
 class Run:
     """A key that the scheduler was given."""
 
     key: str
-    name: str  # of the dataset that holds it
-    future: Any
-    published: bool = False
+    parcel: Parcel
     next: int = 0  # number of the packet that is to come
     sight: Sight = field(default_factory=lambda: Sight(State.QUEUED))
     stopped: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # its packets are fetched in their order
-    watcher: Any = None
+
+
+Told = tuple[int, list[bytes]]  # how many packets of a key went before, and the last ones
 
 
 class FarDask:
-    """The far side's end, for one run in a thread of a Dask worker.
+    """The far side's end, for one run, or a batch, in a thread of a Dask worker.
 
     Packets of a task that runs for a while are kept by the scheduler, one by one. Those that tell of its end are not sent
     but become its result: Dask brings that to whoever holds the future, without a question of its own.
@@ -97,14 +125,13 @@ class FarDask:
 
     def __init__(self, worker: Any) -> None:
         self.worker = worker
-        self.sent = 0  # packets that the scheduler keeps
-        self.last: list[bytes] = []
-        self._key = ""
+        self._sent: dict[str, int] = {}  # by key: packets that the scheduler keeps
+        self._last: dict[str, list[bytes]] = {}
         self._client: Any = None
 
-    def result(self) -> tuple[int, list[bytes]] | None:
-        """What the task gives back in Dask: how many packets went before, and the last ones. None: it did not begin."""
-        return (self.sent, self.last) if self.last else None
+    def result(self) -> dict[str, Told]:
+        """What the task gives back in Dask, by key. What did not begin is not in it."""
+        return {key: (self._sent.get(key, 0), last) for key, last in self._last.items()}
 
     def _ask(self, question: str, **fields: Any) -> Any:
         return sync(self.worker.loop, getattr(self.worker.scheduler, question), **fields)
@@ -117,24 +144,44 @@ class FarDask:
 
     def begin(self, queue: str, key: str, token: str) -> bool:
         """As `FarChannel`; but when the connection breaks just then, the answer may be False for all: the task is then lost."""
-        self._key = key
+        return bool(self.begin_all(queue, [key], token))
+
+    def begin_all(self, queue: str, keys: Sequence[str], token: str) -> set[str]:
+        """As `BatchChannel`."""
         with talking("Dask's scheduler"):
-            try:
-                self._ask("queue_put", name=named(queue, "permit", key), data=token, timeout=AT_ONCE)
-            except (KeyError, TimeoutError):  # it is over for the bridge; another run has it
-                return False
+            taken = sync(self.worker.loop, self._take_places, queue, keys, token)
+        return {key for key, mine in zip(keys, taken, strict=True) if mine}
+
+    async def _take_places(self, queue: str, keys: Sequence[str], token: str) -> list[bool]:
+        return await asyncio.gather(*(self._take_place(named(queue, "permit", key), token) for key in keys))
+
+    async def _take_place(self, permit: str, token: str) -> bool:
+        try:
+            await self.worker.scheduler.queue_put(name=permit, data=token, timeout=AT_ONCE)
+        except (KeyError, TimeoutError):  # it is over for the bridge; another run has it
+            return False
         return True
 
     def send(self, queue: str, channel: str, packet: bytes) -> None:
         """As `FarChannel`."""
-        if self.last or wire.tells_end(packet):
-            self.last.append(packet)
-            return
-        name = named(queue, "out", channel, self._key, self.sent)
+        key, is_end = wire.look_at(packet)
+        self.send_all(queue, channel, [packet], last=is_end or key in self._last)
+
+    def send_all(self, queue: str, channel: str, packets: Sequence[bytes], *, last: bool) -> None:
+        """As `BatchChannel`."""
+        for packet in packets:
+            key = wire.look_at(packet)[0]
+            if last:
+                self._last.setdefault(key, []).append(packet)
+            else:
+                self._publish(queue, channel, key, packet)
+
+    def _publish(self, queue: str, channel: str, key: str, packet: bytes) -> None:
+        number = self._sent.get(key, 0)
         with talking("Dask's scheduler"):
-            self._reach().publish_dataset(packet, name=name, override=True)
-            self.worker.log_event(named(queue, "news", channel), [self._key, self.sent])
-        self.sent += 1
+            self._reach().publish_dataset(packet, name=named(queue, "out", channel, key, number), override=True)
+            self.worker.log_event(named(queue, "news", channel), [key, number])
+        self._sent[key] = number + 1
 
     def find_stop(self, queue: str, key: str) -> str:
         """As `FarChannel`."""

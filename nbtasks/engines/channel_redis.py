@@ -159,7 +159,7 @@ class RedisChannel:
 
     def send_new(self, shipments: Sequence[Shipment], put: Callable[[Shipment, Any], str | bytes]) -> None:
         """For `Engine.send`: what was not sent before goes in one transaction. `put` adds one to it, and gives its mark."""
-        marks = [named(self.queue, "sent", one.key) for one in shipments]
+        marks = [named(self.queue, "sent", key) for one in shipments for key in one.keys]
         with talking(self.url.shown):
             while True:
                 try:
@@ -167,9 +167,13 @@ class RedisChannel:
                         pipe.watch(*marks)  # type: ignore[no-untyped-call]
                         held: Any = pipe.mget(marks)
                         pipe.multi()
-                        for one, mark, old in zip(shipments, marks, held, strict=True):
-                            if old is None:
-                                pipe.set(mark, put(one, pipe), ex=TTL)
+                        known = {mark for mark, old in zip(marks, held, strict=True) if old is not None}
+                        for one in shipments:
+                            new = [mark for key in one.keys if (mark := named(self.queue, "sent", key)) not in known]
+                            if new:
+                                made = put(one, pipe)
+                                for mark in new:
+                                    pipe.set(mark, made, ex=TTL)
                         pipe.execute()
                     return
                 except redis.WatchError:  # another bridge sends the same just now
@@ -230,11 +234,27 @@ class FarRedis:
         with talking("Redis"):
             return bool(self.client.set(name, token, ex=TTL, nx=True)) or self.client.get(name) == token.encode()
 
+    def begin_all(self, queue: str, keys: Sequence[str], token: str) -> set[str]:
+        """As `BatchChannel`."""
+        with talking("Redis"), self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.set(named(queue, "begun", key), token, ex=TTL, nx=True)
+            pipe.mget([named(queue, "begun", key) for key in keys])
+            holders = pipe.execute()[-1]
+        return {key for key, holder in zip(keys, holders, strict=True) if holder == token.encode()}
+
     def send(self, queue: str, channel: str, packet: bytes) -> None:
         """As `FarChannel`."""
+        self.send_all(queue, channel, [packet], last=False)
+
+    def send_all(self, queue: str, channel: str, packets: Sequence[bytes], *, last: bool) -> None:
+        """As `BatchChannel`."""
+        if not packets:
+            return
         stream = named(queue, "out", channel)
         with talking("Redis"), self.client.pipeline(transaction=False) as pipe:
-            pipe.xadd(stream, {"p": packet})
+            for packet in packets:
+                pipe.xadd(stream, {"p": packet})
             pipe.expire(stream, TTL)
             pipe.execute()
 

@@ -69,14 +69,17 @@ class Courier:
 
     def _send(self) -> None:
         while self._sealed or self._messages:
-            if self._sealed is None:
-                frame = self.bundle.frame
-                packet = wire.Packet(frame.id, frame.delivery, self.token, self._number, self._messages)
-                self._sealed = wire.seal(packet, frame.queue, self.key)
-                self._messages, self.size = [], 0
-                self._number += 1
+            self._sealed = self._sealed or self.seal()
             self.channel.send(self.bundle.frame.queue, self.bundle.order.channel, self._sealed)
             self._sealed, self._sent = None, time.monotonic()
+
+    def seal(self) -> bytes:
+        """The next packet, of all that was put."""
+        frame = self.bundle.frame
+        packet = wire.Packet(frame.id, frame.delivery, self.token, self._number, self._messages)
+        self._messages, self.size = [], 0
+        self._number += 1
+        return wire.seal(packet, frame.queue, self.key)
 
 
 class Tail:

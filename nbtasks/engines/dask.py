@@ -14,7 +14,7 @@ from typing import Any
 import distributed
 
 from nbtasks.engines import dask_local, far, nurseries
-from nbtasks.engines.channel_dask import FarDask, Inbox, named
+from nbtasks.engines.channel_dask import FarDask, Inbox, Told, named
 from nbtasks.engines.dask_line import Line
 from nbtasks.engines.foreign import Abilities, Arrival, EngineDown, Shipment, Sight, State
 from nbtasks.engines.urls import EngineUrl
@@ -29,8 +29,8 @@ class Dask:
 
     can = Abilities(
         survive_restart="what a Dask scheduler holds ends with it: after its restart such tasks are delivered again",
-        blobs=True,
-    )
+        blobs=True, batches=True,
+    )  # fmt: skip
     pause = 1.0
 
     def __init__(self, url: EngineUrl) -> None:
@@ -153,7 +153,7 @@ class Dask:
 # The far side.
 
 
-def run(bundle: bytes) -> tuple[int, list[bytes]] | None:
+def run(bundle: bytes) -> dict[str, Told]:
     """What a worker of Dask runs."""
     channel = FarDask(distributed.get_worker())
     if not hasattr(_own, "nursery"):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from distributed import Client, wait
 from distributed.publish import PublishExtension
 
-from nbtasks.engines.channel_dask import AT_ONCE, Inbox, Run, key_and_number, named, talking
+from nbtasks.engines.channel_dask import AT_ONCE, Inbox, Parcel, Run, key_and_number, named, talking, words_of
 from nbtasks.engines.foreign import Arrival, EngineDown, EngineFull, Shipment, Sight, State
 
 _PACE, _LONGEST = 0.01, 0.15  # seconds until results are fetched again, for each that came last; at most
@@ -26,7 +26,6 @@ FAR = "nbtasks.engines.dask:run"
 _CONNECTS, _ANSWERS = 3.0, 30.0  # seconds
 _SCATTER = 5.0  # seconds until a worker takes a large bundle
 _INLINE = 1 << 20  # bytes of a bundle that goes into Dask's graph, which the scheduler unpickles and keeps
-_NO_MODULE = "No module named 'nbtasks"
 _MANY = hasattr(PublishExtension, "flush_batched_send")  # since then one question may unpublish several
 
 
@@ -40,15 +39,14 @@ class Line:
         self.queue = ""
         self.channels: tuple[str, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._done: list[Run] = []  # their results are to be fetched
+        self._done: list[Parcel] = []  # their results are to be fetched
         self._gatherer: asyncio.Task[None] | None = None
         self._old: list[str] = []  # names to unpublish
         self._sweeper: asyncio.Task[None] | None = None
         with talking(shown):
             place = urlsplit(address)
-            socket.create_connection(
-                (place.hostname, place.port), _CONNECTS
-            ).close()  # says at once that nobody is there
+            # Says at once that nobody is there.
+            socket.create_connection((place.hostname, place.port), _CONNECTS).close()
             self.client = Client(address, timeout=_CONNECTS, set_as_default=False, name="nbtasks", security=security)
 
     # From the bridge's thread.
@@ -93,10 +91,10 @@ class Line:
         """Go on with what a bridge before has sent by these channels, or what we sent before the line was cut."""
         found = await self._list("task", channels)
         for name in found:
-            key = name.rpartition(":")[2]
+            keys = tuple(name.rpartition(":")[2].split("+"))
             future = await self.client.get_dataset(name, default=None)
-            if future is not None and key not in self.runs:
-                self._start(Run(key, name, future, published=True))
+            if future is not None and keys[0] not in self.runs:
+                self._start(Parcel(name, future, keys, published=True))
         for name in await self._list("out", channels):
             self._spawn(self._fetch_until(*key_and_number(name)))
 
@@ -123,22 +121,26 @@ class Line:
 
     async def submit(self, shipments: Sequence[Shipment]) -> None:
         """Give these to the scheduler, and have it keep them for whoever comes after us."""
-        shipments = [one for one in shipments if one.key not in self.runs or not self.runs[one.key].published]
+        shipments = [one for one in shipments if one.key not in self.runs or not self.runs[one.key].parcel.published]
         rpc, me = self.client.scheduler, self.client.id
         await asyncio.gather(
-            *(rpc.queue_create(name=named(self.queue, "permit", one.key), client=me, maxsize=1) for one in shipments)
+            *(
+                rpc.queue_create(name=named(self.queue, "permit", key), client=me, maxsize=1)
+                for one in shipments
+                for key in one.keys
+            )
         )
         data = [one.bundle if len(one.bundle) <= _INLINE else await self._scatter(one.bundle) for one in shipments]
-        graphs: dict[tuple[str, int], dict[str, Any]] = {}
+        graphs: dict[tuple[str, int], dict[tuple[str, ...], Any]] = {}
         for one, argument in zip(shipments, data, strict=True):
             # Loaded where it runs: the scheduler unpickles graphs, and need not know us.
             call = (operator.call, (pkgutil.resolve_name, FAR), argument)
-            graphs.setdefault((one.lane, one.priority), {})[one.key] = call
-        runs = list(itertools.chain.from_iterable(self._give(*kind, graph) for kind, graph in graphs.items()))
+            graphs.setdefault((one.lane, one.priority), {})[one.keys] = call
+        parcels = list(itertools.chain.from_iterable(self._give(*kind, graph) for kind, graph in graphs.items()))
         # With nothing in between: so there is no moment at which only we hold them.
-        await self.client.publish_dataset(override=True, **{run.name: run.future for run in runs})
-        for run in runs:
-            run.published = True
+        await self.client.publish_dataset(override=True, **{parcel.name: parcel.future for parcel in parcels})
+        for parcel in parcels:
+            parcel.published = True
 
     async def _scatter(self, data: bytes) -> Any:
         try:
@@ -146,21 +148,21 @@ class Line:
         except TimeoutError as error:
             raise EngineFull(f"{self.shown} has no worker that takes {len(data) >> 20} MB") from error
 
-    def _give(self, lane: str, priority: int, graph: dict[str, Any]) -> list[Run]:
+    def _give(self, lane: str, priority: int, calls: Mapping[tuple[str, ...], Any]) -> list[Parcel]:
         wanted = None if lane == "default" else {f"nbtasks-{lane}": 1}
-        keys = list(graph)
-        futures = self.client.get(graph, keys, sync=False, priority=priority - 5, resources=wanted, fifo_timeout="1s")
-        return [
-            self._start(Run(key, named(self.queue, "task", self.channels[0], key), future))
-            for key, future in zip(keys, futures, strict=True)
-        ]
+        # A batch is another task than its first one alone would be.
+        graph = {f"{keys[0]}+{len(keys)}" if len(keys) > 1 else keys[0]: call for keys, call in calls.items()}
+        rank, names = priority - 5, [named(self.queue, "task", self.channels[0], "+".join(keys)) for keys in calls]
+        futures = self.client.get(graph, list(graph), sync=False, priority=rank, resources=wanted, fifo_timeout="1s")
+        return [self._start(Parcel(*one)) for one in zip(names, futures, calls, strict=True)]
 
-    def _start(self, run: Run) -> Run:
-        if run.key in self.runs:  # sent again: what watches it goes on
-            return self.runs[run.key]
-        self.runs[run.key] = run
-        run.watcher = self._spawn(self._watch(run))
-        return run
+    def _start(self, parcel: Parcel) -> Parcel:
+        if parcel.keys[0] in self.runs:  # sent again: what watches it goes on
+            return self.runs[parcel.keys[0]].parcel
+        for key in parcel.keys:
+            self.runs[key] = Run(key, parcel)
+        parcel.watcher = self._spawn(self._watch(parcel))
+        return parcel
 
     async def offer(self, name: str, data: bytes) -> None:
         """Have a blob kept: by the scheduler, or by a worker when it is large."""
@@ -174,42 +176,47 @@ class Line:
 
     # Back.
 
-    async def _watch(self, run: Run) -> None:
+    async def _watch(self, parcel: Parcel) -> None:
         try:
             with self.client.as_current():
-                await wait([run.future])
+                await wait([parcel.future])
         except asyncio.CancelledError:  # by us; or the scheduler has let it go
-            run.sight = Sight(State.UNKNOWN)
+            self._see(parcel, Sight(State.UNKNOWN))
             if self.client.status != "running":
                 self.cut = self.cut or "the connection was cut"
             self.inbox.put()
             return
-        self._done.append(run)
+        self._done.append(parcel)
         if self._gatherer is None:
             self._gatherer = self._spawn(self._gather())
+
+    def _see(self, parcel: Parcel, sight: Sight) -> None:
+        for key in parcel.left & self.runs.keys():
+            self.runs[key].sight = sight
 
     async def _gather(self) -> None:
         """Fetch results, all that are there at once: the first without delay, those behind it together."""
         while self._done:
             done, self._done = self._done, []
-            results = await asyncio.gather(*(run.future for run in done), return_exceptions=True)
-            for run, result in zip(done, results, strict=True):
-                await self._take(run, result)
+            results = await asyncio.gather(*(parcel.future for parcel in done), return_exceptions=True)
+            for parcel, result in zip(done, results, strict=True):
+                await self._take(parcel, result)
             self.inbox.put()
             await asyncio.sleep(min(_LONGEST, _PACE * len(done)))
         self._gatherer = None
 
-    async def _take(self, run: Run, result: Any) -> None:
+    async def _take(self, parcel: Parcel, result: Any) -> None:
         if isinstance(result, asyncio.CancelledError):
-            run.sight = Sight(State.UNKNOWN)
+            self._see(parcel, Sight(State.UNKNOWN))
         elif isinstance(result, Exception):
-            run.sight = Sight(State.ENDED, _words(result))
+            self._see(parcel, Sight(State.ENDED, words_of(result)))
         else:
-            sent, last = result or (0, [])
-            if run.next < sent:
-                await self._fetch_until(run.key, sent - 1)
-            self.inbox.put(*(Arrival(packet, (run.key, "")) for packet in last))
-            run.sight = Sight(State.ENDED)
+            for key in parcel.left & result.keys():
+                sent, last = result[key]
+                if key in self.runs and self.runs[key].next < sent:
+                    await self._fetch_until(key, sent - 1)
+                self.inbox.put(*(Arrival(packet, (key, "")) for packet in last))
+            self._see(parcel, Sight(State.ENDED))
 
     def _on_news(self, event: tuple[float, Any]) -> None:
         key, number = event[1]
@@ -222,7 +229,7 @@ class Line:
             self._unpublish([named(self.queue, "out", channel, key, number) for channel in self.channels])
             return
         async with run.lock:
-            channel = run.name.split(":")[3]
+            channel = run.parcel.channel
             names = [named(self.queue, "out", channel, key, at) for at in range(run.next, number + 1)]
             if len(names) > 2:  # of a bridge before us, mostly
                 names = [name for name in await self._list("out", [channel]) if name in set(names)]
@@ -262,9 +269,11 @@ class Line:
             self.client._send_to_scheduler({"op": "queue_release", "name": named(self.queue, "permit", key)})
             if run is None:
                 continue
-            names.append(run.name)
-            run.watcher.cancel()
-            run.future.release()
+            run.parcel.left.discard(key)
+            if not run.parcel.left:
+                names.append(run.parcel.name)
+                run.parcel.watcher.cancel()
+                run.parcel.future.release()
             if run.stopped and ended:
                 for kind in ("stop", "terminate"):
                     await self.client.scheduler.event_clear(name=named(self.queue, kind, key))
@@ -288,8 +297,3 @@ class Line:
     async def drop_later(self, *args: Any, **fields: Any) -> None:
         """As `drop`, and nobody waits."""
         self._spawn(self.drop(*args, **fields))
-
-
-def _words(error: Exception) -> str:
-    words = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return f"{words}: pip install 'nbtasks[dask]' on Dask's workers" if _NO_MODULE in words else words

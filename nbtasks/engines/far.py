@@ -14,14 +14,16 @@ import secrets
 import shutil
 import signal
 import time
+from typing import cast
 
 import msgspec
 
 from nbtasks import config, keys, processes
-from nbtasks.engines import cupboard, far_slot, wire
+from nbtasks.engines import batches, cupboard, far_slot, wire
 from nbtasks.engines.courier import Courier, Tail, insist
+from nbtasks.engines.far_batch import Batch
 from nbtasks.engines.far_slot import Hand
-from nbtasks.engines.foreign import FarChannel
+from nbtasks.engines.foreign import BatchChannel, FarChannel
 from nbtasks.engines.nurseries import Nursery
 from nbtasks.errors import EngineError, FrameForged, NbtasksError
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
@@ -42,27 +44,39 @@ _FORGED = (
 
 
 def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
-    """Run the call in a bundle and send what it shows and how it ends; returns when that is with the channel.
+    """Run the calls in a bundle, or in a batch of them, and send what they show and how they end; returns when that is with the channel.
 
-    `nursery` makes the process that runs it. Raises FrameError when `data` is no bundle at all; everything else is told to
-    the bridge.
+    `nursery` makes the process that runs them. Raises FrameError when `data` is no bundle at all; everything else is told to
+    the bridge. A batch needs a `BatchChannel`.
     """
+    opened = [found for one in batches.split(data) if (found := _open(one, channel))]
+    token = secrets.token_hex(8)
+    if not opened:
+        return
+    only, key = opened[0]
+    if len(opened) > 1:
+        batch = Batch([bundle for bundle, _ in opened], key, cast("BatchChannel", channel), token, ahead=nursery.keeps)
+        batch.run(lambda bundle: FarRun(bundle, key, batch, nursery, token, batch).run())
+    elif insist(lambda: channel.begin(only.frame.queue, only.key, token)):  # else: another run of it has begun
+        FarRun(only, key, channel, nursery, token).run()
+
+
+def _open(data: bytes, channel: FarChannel) -> tuple[wire.Bundle, bytes] | None:
+    """A bundle, and the key that it was signed with; None when it is not run here, which is told."""
     address = wire.peek(data)
     key: bytes | None = None
     try:
         key = keys.find_key()
         bundle = wire.open_order(data, address, key)
         _check_versions(bundle.order)
+        return bundle, key
     except NbtasksError as error:
         why = _FORGED if isinstance(error, FrameForged) else str(error)
         refusal = wire.Refused(f"refused by {wire.where()}: {why}", type_name(error))
         packet = wire.Packet(address.id, address.delivery, "", 0, [refusal])
         sealed = wire.seal(packet, address.queue, key if isinstance(error, EngineError) else None)
         insist(lambda: channel.send(address.queue, address.channel, sealed))
-        return
-    token = secrets.token_hex(8)
-    if insist(lambda: channel.begin(address.queue, bundle.key, token)):  # else: another run of it has begun
-        FarRun(bundle, key, channel, nursery, token).run()
+        return None
 
 
 def warm() -> None:
@@ -92,8 +106,12 @@ def _check_versions(order: wire.Order) -> None:
 class FarRun:
     """One delivery, from its process's start to its last packet."""
 
-    def __init__(self, bundle: wire.Bundle, key: bytes, channel: FarChannel, nursery: Nursery, token: str) -> None:
+    def __init__(
+        self, bundle: wire.Bundle, key: bytes, channel: FarChannel, nursery: Nursery, token: str,
+        batch: Batch | None = None,
+    ) -> None:  # fmt: skip
         self.bundle, self.key, self.channel, self.nursery = bundle, key, channel, nursery
+        self.batch = batch  # of which it is a part
         self.courier = Courier(bundle, key, channel, token)
         self.stop: Stop | None = None
         self.step = 0  # of the ladder: 0 nothing, 1 interrupted, 2 terminated, 3 killed
@@ -140,7 +158,7 @@ class FarRun:
                 continue
             kind, size = hand.receive_head()
             if kind == far_slot.STARTED:
-                self._has_started()
+                self._has_started(hand)
             elif kind == far_slot.OVER:
                 self.took, self.deadline = time.monotonic() - self.started, 0.0
                 self._forgive(hand)
@@ -158,10 +176,12 @@ class FarRun:
             self._tell_death(hand, tail)
         return True
 
-    def _has_started(self) -> None:
+    def _has_started(self, hand: Hand) -> None:
         self.started = time.monotonic()
         if self.bundle.spec.timeout is not None:
             self.deadline = self.started + self.bundle.spec.timeout
+        if self.batch is not None:
+            self.batch.has_started(hand)
 
     def _look(self, hand: Hand, tail: Tail) -> None:
         """What is due now and then: output goes out, requests come in, the ladder is climbed."""
@@ -170,6 +190,8 @@ class FarRun:
         if self.courier.is_clear:
             self.courier.put(*tail.look())
         self.courier.keep(now)
+        if self.batch is not None:
+            self.batch.look()
         if self.stop is None or self.stop.kind != "cancel":
             self._ask(hand, now)
         if self.deadline and now >= self.deadline and self.stop is None:

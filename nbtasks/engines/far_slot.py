@@ -36,7 +36,7 @@ from nbtasks.status import Status
 from nbtasks.worker.warm import Warmth
 
 _HEAD = struct.Struct("!cQ")
-RUN, STARTED, OVER, OUTCOME, LAST_OUTCOME = b"r", b"s", b"e", b"o", b"O"
+RUN, NEXT, STARTED, OVER, OUTCOME, LAST_OUTCOME = b"r", b"n", b"s", b"e", b"o", b"O"
 STOP = "stop"
 _FULL_PAUSE, _FULL_LOOK = 2.0, 0.1
 _PR_SET_PDEATHSIG = 1
@@ -55,18 +55,14 @@ def send(sock: socket.socket, kind: bytes, *chunks: Any) -> None:
 
 def receive_head(sock: socket.socket) -> tuple[bytes, int]:
     """Kind and size of the next message; ("", 0) when the other end is gone."""
-    head = receive(sock, _HEAD.size)
-    return _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0)
+    return _HEAD.unpack(head) if len(head := receive(sock, _HEAD.size)) == _HEAD.size else (b"", 0)
 
 
 def receive(sock: socket.socket, size: int) -> bytearray:
     """So many bytes, or fewer when the other end is gone."""
     data = bytearray(size)
     view, done = memoryview(data), 0
-    while done < size:
-        count = sock.recv_into(view[done:]) if size else 0
-        if not count:
-            break
+    while done < size and (count := sock.recv_into(view[done:])):
         done += count
     view.release()
     del data[done:]
@@ -93,11 +89,13 @@ class Runner:
         """Run what comes until the other end is gone; the exit code (0)."""
         while True:
             kind, size = receive_head(self.sock)
-            if kind != RUN:
+            if kind not in (RUN, NEXT):
                 return 0
             key = keys.find_key()
             data = bytes(receive(self.sock, size))
             address = wire.peek(data)
+            if kind == NEXT and not _try_take(f"{self.folder}/{address.id}.{address.delivery}"):
+                continue  # it was taken back meanwhile
             try:
                 bundle = wire.unpack(data, address, key, cupboard.Cupboard())
             except NbtasksError as error:
@@ -167,6 +165,14 @@ class Runner:
                 raise KeyboardInterrupt
 
 
+def _try_take(path: str) -> bool:
+    """Remove the file that says that a task is to be had. Of two that try, one succeeds."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        return True
+    return False
+
+
 def _damaged(address: wire.Address, error: NbtasksError) -> Outcome:
     now = time.time()
     failure = Failure(type=run.type_name(error), message=str(error))
@@ -182,6 +188,7 @@ class Hand:
     def __init__(self, pid: int, sock: socket.socket, folder: str, *, is_warm: bool = False) -> None:
         self.is_warm = is_warm  # it has run another task before
         self.pid, self.sock, self.folder = pid, sock, folder
+        self.given = ""  # the key of what it was given while it was busy
         self.process: Identity | None = None
         self.oom_before: int | None = None
         self.status: int | None = None  # as of waitpid, once it has ended
@@ -198,6 +205,19 @@ class Hand:
             with contextlib.suppress(ProcessLookupError):
                 self.process = processes.identify(self.pid)
             self.oom_before = processes.oom_kills()
+
+    def give_next(self, key: str, data: bytes) -> None:
+        """Have it go on with this bundle when what it runs has ended. Raises OSError."""
+        os.close(os.open(f"{self.folder}/{key}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        send(self.sock, NEXT, data)
+        self.given = key
+
+    def try_take_back(self) -> bool:
+        """Take back what it was given; False when it has begun with that."""
+        if not _try_take(f"{self.folder}/{self.given}"):
+            return False
+        self.given = ""
+        return True
 
     def kill_all(self) -> None:
         """Kill it and all that it has started."""
@@ -229,8 +249,7 @@ class Hand:
 
     def receive_head(self) -> tuple[bytes, int]:
         """Kind and size of its next message; ("", 0) when it has died."""
-        head = self.receive(_HEAD.size)
-        return _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0)
+        return _HEAD.unpack(head) if len(head := self.receive(_HEAD.size)) == _HEAD.size else (b"", 0)
 
     def close(self) -> None:
         """Let go of it; a runner that waits for more then leaves."""

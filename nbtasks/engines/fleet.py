@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 
-from nbtasks.engines import wire
+from nbtasks.engines import batches, wire
 from nbtasks.engines.errands import Errands
 from nbtasks.engines.flights import Flight
-from nbtasks.engines.foreign import Engine, EngineFull, State
+from nbtasks.engines.foreign import Engine, EngineFull, Shipment, State
 from nbtasks.engines.intake import Claim
 from nbtasks.engines.landing import Landing
 from nbtasks.engines.loading import Loader
@@ -21,6 +22,7 @@ from nbtasks.spec import Spec
 
 CHECK = 2.0  # seconds between two questions about what is in flight
 _BATCH, _BATCH_SIZE = 50, 8 << 20  # shipments, or bytes, that are sent at once
+_SHARES = 8  # of what is in flight, one batch is at most this part
 _SHORTEST, _LONGEST = 0.1, 2.0  # seconds until an engine that was full is given something again
 
 
@@ -106,7 +108,7 @@ class Fleet:
         try:
             if not (batch := self._offer(batch)):
                 return
-            self.engine.send([flight.shipment for flight in batch if flight.shipment is not None])
+            self.engine.send(self._packed([flight for flight in batch if flight.shipment is not None]))
         except EngineFull as error:
             self._take_back(batch, error)
             return
@@ -144,6 +146,20 @@ class Fleet:
         flight.shipment = None
         self.loader.unmark(flight)
         self.landing.finish_unbegun(flight, self.loader.ended(flight.ticket, error, "damaged"))
+
+    def _packed(self, flights: list[Flight]) -> list[Shipment]:
+        """Their shipments. Short tasks go together, when there are so many that other places have theirs all the same."""
+        shipments = [flight.shipment for flight in flights if flight.shipment is not None]
+        most = len(self.flights) // _SHARES
+        if not self.engine.can.batches or most < 2:
+            return shipments
+        # What has come back before goes alone, so that it is seen what happens to it.
+        alone = {flight.key for flight in flights if flight.taken is not None or flight.ticket.delivery > 1}
+        expected = {flight.key: self.landing.habits.expect(flight.spec) for flight in flights}
+        packed = batches.gather(shipments, lambda one: math.inf if one.key in alone else expected[one.key], most)
+        for key in [key for one in packed if one.others for key in one.keys]:
+            self.keys[key].in_batch = True
+        return packed
 
     def _take_back(self, batch: list[Flight], error: EngineFull) -> None:
         """It took nothing: the tasks are queued again, and it is asked again later."""

@@ -33,6 +33,7 @@ class Flight:
         self.spec, self.ticket = spec, ticket
         self.keys = self.all_keys = keys or (wire.key_of(ticket),)
         self.shipment: Shipment | None = None  # until the engine has taken it
+        self.in_batch = False  # it travels with others
         self.offers: tuple[str, ...] = ()
         self.taken: Taken | None = None  # the tokens that it holds
         self.is_errand = spec.kind == "map"  # it makes tasks: that can be done only where the queue is

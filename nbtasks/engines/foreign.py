@@ -58,6 +58,12 @@ class Shipment(NamedTuple):
     priority: int  # 0 to 9, higher is sooner
     name: str  # for the engine's own lists
     bundle: bytes
+    others: tuple[str, ...] = ()  # the keys of those that travel with it, when it is several; see `batches`
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All that are in it."""
+        return self.key, *self.others
 
 
 class Arrival(NamedTuple):
@@ -76,6 +82,7 @@ class Abilities:
     survive_restart: str = ""  # of the broker
     limit: int = 512 << 20  # bytes of the largest piece that its transport takes
     blobs: bool = False  # it keeps blobs for the far side (`offer_blobs`), so that they travel once
+    batches: bool = False  # it takes shipments with several keys; its far end is a `BatchChannel`
 
     def lacks(self) -> list[str]:
         """The sentences for the banner."""
@@ -161,4 +168,16 @@ class FarChannel(Protocol):
 
     def fetch_blob(self, queue: str, hash: str) -> bytes:
         """A blob that was offered. Raises LookupError when it is not there (any more)."""
+        ...
+
+
+class BatchChannel(FarChannel, Protocol):
+    """The far side's end of an engine that takes batches."""
+
+    def begin_all(self, queue: str, keys: Sequence[str], token: str) -> set[str]:
+        """`begin` for each: those that may."""
+        ...
+
+    def send_all(self, queue: str, channel: str, packets: Sequence[bytes], *, last: bool) -> None:
+        """`send` for each; `last`: nothing runs here any more."""
         ...

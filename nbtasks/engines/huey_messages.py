@@ -27,6 +27,7 @@ class Note(msgspec.Struct):
     name: str  # for Huey's log
     priority: int = 0
     bundle: bytes = b""  # b"": the channel has it
+    others: tuple[str, ...] = ()  # the keys of those that travel with it
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -35,7 +36,7 @@ _decode = msgspec.msgpack.Decoder(Note).decode
 
 def note_of(one: Shipment, queue: str, channel: str, bundle: bytes = b"") -> bytes:
     """The message for a delivery."""
-    return _encode(Note(one.key, queue, channel, one.name, one.priority, bundle))
+    return _encode(Note(one.key, queue, channel, one.name, one.priority, bundle, one.others))
 
 
 def key_in(data: bytes, queue: str) -> str:
@@ -45,6 +46,11 @@ def key_in(data: bytes, queue: str) -> str:
     except msgspec.DecodeError:
         return ""
     return note.key if note.queue == queue else ""
+
+
+def is_batch(data: bytes) -> bool:
+    """Whether a message of ours brings several deliveries."""
+    return bool(_decode(data).others)
 
 
 class Notes(Serializer):  # type: ignore[misc]

@@ -12,10 +12,10 @@ from huey.storage import PriorityRedisStorage
 
 from nbtasks.engines.channel_redis import REVOKED, FarRedis, RedisChannel, named, open_client, talking
 from nbtasks.engines.foreign import TTL, Abilities, Shipment, Sight, State
-from nbtasks.engines.huey_messages import note_of, queue_name
+from nbtasks.engines.huey_messages import is_batch, note_of, queue_name
 from nbtasks.engines.urls import EngineUrl
 
-_INLINE = 16 << 10  # bytes of a bundle that go into the message itself
+_INLINE = 24 << 10  # bytes of a bundle that go into the message itself
 _PIECE = 64 << 20  # bytes of a bundle in one entry of a list
 _STAMP = struct.Struct(">Q")  # Huey puts the time before a message, so that equal priorities keep their order
 
@@ -38,8 +38,8 @@ class HueyRedis(RedisChannel):
 
     can = Abilities(
         survive_restart="what Huey holds survives a restart of Redis only when Redis keeps it on its disk (appendonly yes)",
-        blobs=True,
-    )
+        blobs=True, batches=True,
+    )  # fmt: skip
 
     def __init__(self, url: EngineUrl) -> None:
         super().__init__(url)
@@ -93,6 +93,8 @@ class HueyRedis(RedisChannel):
         with talking(self.url.shown), self.client.pipeline(transaction=False) as pipe:
             marks: Any = self.client.mget([named(self.queue, "sent", key) for key in never]) if never else []
             for mark in filter(None, marks):
+                if is_batch(mark.split(b"\n", 1)[1][_STAMP.size :]):
+                    continue  # its message is that of others too; `begin_all` leaves it out
                 pipe.zrem(*mark.split(b"\n", 1))
             pipe.execute()
         return never

@@ -15,6 +15,7 @@ import msgspec
 
 from nbtasks import config, frames, run
 from nbtasks.engines import wire
+from nbtasks.engines.batches import Habits
 from nbtasks.engines.flights import Flight
 from nbtasks.engines.foreign import Engine, Sight, State
 from nbtasks.errors import FrameError, NbtasksError
@@ -40,6 +41,7 @@ class Landing:
         self._unwritten: dict[Flight, tuple[Outcome, list[Part]]] = {}  # they found no room on the disk
         self._again = 0.0
         self._receipts: list[Any] = []
+        self.habits = Habits()
         self._ended: list[str] = []
 
     # What the engine is told afterwards.
@@ -68,6 +70,10 @@ class Landing:
             case wire.Refused():
                 failure = Failure(type=ending.error, message=ending.text)
                 self.finish(flight, self._failed(flight, ending.text, "damaged", failure))
+            case wire.Lacking(hash=""):
+                self._ended.append(flight.key)
+                self.habits.doubt(flight.spec)
+                self._return(flight)
             case wire.Lacking():
                 self.engine.forget_offers()
                 self._deliver_again(flight, f"it has dropped the blob {ending.hash}", has_begun=False)
@@ -89,6 +95,7 @@ class Landing:
             )
             return
         facts: dict[str, Any] = {"delivery": flight.ticket.delivery, "attempt": flight.ticket.attempt, "slot": self.me}
+        self.habits.note(flight.spec, outcome)
         if outcome.status is Status.FAILED and not outcome.reason:
             facts["reason"] = self._why(flight, outcome)
         self.finish(flight, msgspec.structs.replace(outcome, **facts), list(frame.parts.values()))
@@ -184,6 +191,11 @@ class Landing:
         self.queue.put_back(flight.spec, flight.ticket.put_back(), source)
         self.gone(flight)
 
+    def _return(self, flight: Flight) -> None:
+        """It was at the engine, and did not begin: the next time it goes alone."""
+        self._receipts += flight.receipts
+        self.put_back(flight)
+
     def stopped(self, never: set[str], flights: Mapping[str, Flight]) -> None:
         """These have not begun, and never will."""
         for key in never:
@@ -217,6 +229,9 @@ class Landing:
         self.engine.forget([flight.key], ended=False)
         if self.engine.can.blobs:
             self.engine.forget_offers()  # what has dropped one thing may have dropped others
+        if never and flight.in_batch:  # it waited behind another, and nothing is known against it
+            self._return(flight)
+            return
         self._deliver_again(flight, words, has_begun=not never)
 
     def _deliver_again(self, flight: Flight, words: str, *, has_begun: bool) -> None:

@@ -26,6 +26,8 @@ _MODULE = [sys.executable, "-m", "nbtasks.engines.far_template"]
 class Nursery(Protocol):
     """Makes runners for one thread of the engine's process."""
 
+    keeps: bool  # the runner that has run a function is the one that runs the next
+
     def start(self, bundle: wire.Bundle, slow: Callable[[], object]) -> Hand:
         """A runner that runs this bundle; `slow` is called when that will take a while. Raises OSError."""
         ...
@@ -60,9 +62,11 @@ class Template:
         self._slow = slow
         for _ in range(_TRIES):
             with contextlib.suppress(OSError):
-                hand = self._take_warm(bundle.spec.need) or self._ask(bundle.spec.need)
+                hand = self._take_warm(bundle) or self._ask(bundle.spec.need)
                 with contextlib.suppress(BrokenPipeError):  # a warm one that died while it had nothing to do
-                    far_slot.send(hand.sock, far_slot.RUN, bundle.data)
+                    if hand.given != bundle.key:
+                        far_slot.send(hand.sock, far_slot.RUN, bundle.data)
+                    hand.given = ""
                     return hand
                 self.over(hand, b"")
                 continue
@@ -71,10 +75,13 @@ class Template:
             "the process from which those of tasks are forked cannot be started; its error is in this worker's log"
         )
 
-    def _take_warm(self, need: str) -> Hand | None:
-        if need != "f" or self._warm is None:
+    def _take_warm(self, bundle: wire.Bundle) -> Hand | None:
+        if bundle.spec.need != "f" or self._warm is None:
             return None
         hand, self._warm = self._warm, None
+        if hand.given not in ("", bundle.key):  # it runs what nobody waits for any more
+            self.over(hand, b"")
+            return None
         hand.is_warm, hand.oom_before = True, processes.oom_kills()
         return hand
 

@@ -36,8 +36,8 @@ class Rq(RedisChannel):
     can = Abilities(
         priorities="RQ knows two priorities: of what it holds, 6 to 9 go before 0 to 5",
         survive_restart="what it holds survives a restart of Redis only when Redis keeps it on its disk (appendonly yes)",
-        blobs=True,
-    )
+        blobs=True, batches=True,
+    )  # fmt: skip
 
     def __init__(self, url: EngineUrl) -> None:
         super().__init__(url)
@@ -68,12 +68,12 @@ class Rq(RedisChannel):
         queue = self._queue(one.lane)
         job = queue.create_job(
             "nbtasks.engines.rq.run", args=(self._argument(one, pipe),), timeout=-1, result_ttl=_ENDED_TTL, failure_ttl=_FAILED_TTL,
-            description=one.name, job_id=job_id(one.key),
+            description=one.name, job_id=f"{job_id(one.key)}-{len(one.keys)}" if one.others else job_id(one.key),
             # RQ's worker reads this before it forks: so its horses need not load nbtasks for each job.
             meta={"nbtasks": _Warm()},
         )  # fmt: skip
         queue.enqueue_job(job, pipeline=pipe, at_front=one.priority > 5)
-        return "1"
+        return job.id
 
     def _argument(self, one: Shipment, pipe: Any) -> bytes | tuple[str, int]:
         if len(one.bundle) <= _INLINE:
@@ -88,26 +88,34 @@ class Rq(RedisChannel):
     def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
         """As `Engine`. A job that a worker took out of its queue counts as running: if nothing is heard of it, it was lost."""
         with talking(self.url.shown):
+            jobs = self._jobs(keys)
             with self.client.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.hmget(Job.key_for(job_id(key)), "status", "origin")
+                    pipe.hmget(Job.key_for(jobs[key]), "status", "origin")
                 answers = pipe.execute()
             origins = {origin.decode() for status, origin in answers if status == b"queued"}
             waiting: set[Any] = set()
             for origin in origins:
                 waiting.update(self.client.lrange(f"{rq.Queue.redis_queue_namespace_prefix}{origin}", 0, -1))
-            return {key: self._sight(key, status, waiting) for key, (status, _) in zip(keys, answers, strict=True)}
+            return {
+                key: self._sight(jobs[key], status, waiting) for key, (status, _) in zip(keys, answers, strict=True)
+            }
 
-    def _sight(self, key: str, status: bytes | None, waiting: set[Any]) -> Sight:
+    def _jobs(self, keys: Sequence[str]) -> dict[str, str]:
+        """The job of each key: of a batch the same."""
+        marks: Any = self.client.mget([named(self.queue, "sent", key) for key in keys])
+        return {key: mark.decode() if mark else job_id(key) for key, mark in zip(keys, marks, strict=True)}
+
+    def _sight(self, job: str, status: bytes | None, waiting: set[Any]) -> Sight:
         if status is None:
             return Sight(State.UNKNOWN)
         word = JobStatus(status.decode())
         if word not in _ENDED:
-            return Sight(State.QUEUED if job_id(key).encode() in waiting else State.RUNNING)
+            return Sight(State.QUEUED if job.encode() in waiting else State.RUNNING)
         words = ""
         if word is JobStatus.FAILED:
             with contextlib.suppress(rq.exceptions.NoSuchJobError):
-                result = Job.fetch(job_id(key), connection=self.client).latest_result()
+                result = Job.fetch(job, connection=self.client).latest_result()
                 words = (result.exc_string or "").strip().rpartition("\n")[2] if result is not None else ""
         return Sight(State.ENDED, words)
 

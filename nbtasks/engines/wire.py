@@ -237,7 +237,7 @@ class Refused(msgspec.Struct, tag="refused"):
 
 
 class Lacking(msgspec.Struct, tag="lacking"):
-    """It did not begin, for a blob that was offered is not with the engine any more."""
+    """It did not begin, for a blob that was offered is not with the engine any more; or, without one, for another took long."""
 
     hash: str
 
@@ -285,9 +285,10 @@ def unseal(data: bytes, queue: str, key: bytes) -> Packet:
     return packet
 
 
-def tells_end(packet: bytes) -> bool:
-    """Whether a packet of ours holds the last that is to be said of a run, or the beginning of that. Not verified."""
-    return any(isinstance(one, Piece | Died | Refused) for one in _decode(packet[_HMAC:]).messages)
+def look_at(packet: bytes) -> tuple[str, bool]:
+    """The key of a packet of ours, and whether it holds the last that is to be said, or the beginning of that. Not verified."""
+    said = _decode(packet[_HMAC:])
+    return said.key, any(isinstance(one, Piece | Died | Refused | Lacking) for one in said.messages)
 
 
 def _sign(queue: str, key: bytes, data: bytes) -> bytes:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from tests.benchmarks import cached, dashboard, noops, notebook, notebook_tasks, pipelines, prompt
+from tests.benchmarks import cached, dashboard, engines, noops, notebook, notebook_tasks, pipelines, prompt
 
 AIMS = {"ProcessPoolExecutor": 0.35, "Huey/SQLite": 3.0}
 
@@ -78,6 +78,7 @@ def main() -> None:
     cached.print_cached()
     print_noops(chosen.count, chosen.rounds)
     notebook_tasks.print_table()
+    engines.print_table(count=min(chosen.count, engines.COUNT), rounds=min(chosen.rounds, engines.ROUNDS))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,7 @@ def count(numbers: list[int]) -> int:
     return len(numbers)
 
 
-def nap() -> None:
-    """Take 5 ms."""
-    time.sleep(0.005)
-
-
 def nap_of(number: int) -> int:
-    """The same, for those that want an argument."""
+    """Take 5 ms, and give the number back."""
     time.sleep(0.005)
     return number

@@ -69,6 +69,14 @@ def note_and_wait(path: str, gate: str) -> int:
     return os.getpid()
 
 
+def pass_by(path: str, number: int, gate: str) -> int:
+    """Leave the number, and give it back; where there is a gate, when that is there."""
+    note(path, str(number))
+    if gate:
+        wait(gate)
+    return number
+
+
 def sleep(path: str, seconds: float) -> None:
     """Leave a line, then sleep."""
     note(path)

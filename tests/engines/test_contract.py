@@ -245,6 +245,17 @@ def test_many_tasks_each_end_once(desk: Desk, tmp_path: Path) -> None:
     assert [lines(f"{tmp_path}/{number}") for number in range(40)] == [["ran"]] * 40
 
 
+def test_one_that_takes_longer_holds_up_no_other(desk: Desk, notes: str, gate: str) -> None:
+    """Short tasks in numbers may be given to an engine together."""
+    if not desk.place.is_foreign:  # nor are they here, where there may be one place to run
+        Path(gate).touch()
+    tasks = [nbtasks.submit(calls.pass_by, notes, number, gate if number == 70 else "") for number in range(120)]
+    assert list(nbtasks.gather(*tasks[:70], *tasks[71:])) == [*range(70), *range(71, 120)]
+    Path(gate).touch()
+    assert tasks[70].result(WAIT) == 70
+    assert sorted(map(int, lines(notes))) == list(range(120))
+
+
 def test_a_map_over_the_value_of_a_task_spreads(desk: Desk) -> None:
     spread = nbtasks.map(calls.add, nbtasks.submit(calls.add, [1], [2]), [10, 20])
     assert spread.result(WAIT) == [11, 22]
