@@ -83,7 +83,7 @@ def test_a_new_bridge_finds_what_is_in_flight(desk: Desk, notes: str, gate: str)
     long = nbtasks.submit(calls.say_and_wait, gate)
     short = nbtasks.submit(calls.note_and_wait, notes, f"{gate}-short")
     queued = [nbtasks.submit(calls.note, f"{notes}-{number}") for number in range(3)]
-    until(lambda: lines(notes) and "to stderr" in long.log)
+    until(lambda: lines(notes) and "from below" in long.log)
     old = bridge(desk)
     os.kill(desk.worker.pid, signal.SIGSTOP)  # it makes no other for a while
     kill(old.process.pid)
@@ -95,7 +95,7 @@ def test_a_new_bridge_finds_what_is_in_flight(desk: Desk, notes: str, gate: str)
     assert long.status is Status.RUNNING
     Path(gate).touch()
     assert long.result(WAIT) == "done"
-    assert long.log == "first line\nto stderr\nlast line\n", "what the old bridge wrote and the new one"
+    assert long.log == "first line\nto stderr\nfrom below\nlast line\n", "what the old bridge wrote and the new one"
     assert [lines(f"{notes}-{number}") for number in range(3)] == [["ran"]] * 3
     assert long.record.ticket.losses == 0
     assert bridge(desk).name != old.name
