@@ -262,7 +262,9 @@ def test_everything_on_the_disk_is_on_the_page_and_the_other_way_round(tmp_path:
             assert any(map(pattern.fullmatch, found)), f"nothing on the disk is a {shown}"
 
 
-def test_a_real_worker_leaves_nothing_that_is_not_on_the_page(tmp_path: Path) -> None:
+def test_a_real_worker_leaves_nothing_that_is_not_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBTASKS_AUTOSTART", "0")  # it would outlive the test
+    config.reset()
     code = "from nbtasks.worker.supervisor import run_worker; import sys; run_worker(sys.argv[1], burst=True, slots=2)"
     queue = Queue(str(tmp_path / "q"))
     spec = Spec(id=queue.new_id(), name="hello", env=config.env_tag())

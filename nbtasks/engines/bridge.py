@@ -89,7 +89,7 @@ class Bridge:
     def work(self) -> int:
         """Pass tasks on until there is a reason to leave; the exit code (0)."""
         self._touch(self._listen)
-        while not self._is_over() and not self._is_pointless():
+        while not (self._is_leaving() and not self.fleet.flights) and not self._is_pointless():
             self._turn()
         for bell in self.bells:
             bell.close()
@@ -103,9 +103,6 @@ class Bridge:
         if self.draining or self._is_orphan():
             return True
         return self.duty.burst and not self.fleet.flights and self.intake.find_head() is None
-
-    def _is_over(self) -> bool:
-        return not self.fleet.flights and self._is_leaving()
 
     def _is_pointless(self) -> bool:
         """Whether nobody will ever want what is in flight, or can bring it."""
@@ -201,8 +198,8 @@ class Bridge:
     # Waiting.
 
     def _wait(self) -> None:
-        if self._is_over():
-            return
+        if self._is_leaving() and not self.fleet.flights:
+            return  # what was in flight has just ended
         room = self._room()
         for bell in self.bells[1:]:
             folder = bell.folder.removesuffix("/idle")

@@ -119,6 +119,21 @@ class Fleet:
         self._full_pause = _SHORTEST
         self.stop(batch)  # asked for between the look and the shipment
 
+    def _take_back(self, batch: list[Flight], error: EngineFull) -> None:
+        """It took nothing: the tasks are queued again, and it is asked again later."""
+        for flight in batch:
+            self.loader.unmark(flight)
+            self.landing.put_back(flight)
+        self.full_until = time.monotonic() + self._full_pause
+        if self._full_pause == _SHORTEST:  # else it was said before
+            self.say(f"{error}; its tasks are queued again, and it is tried again every few seconds")
+        self._full_pause = min(_LONGEST, self._full_pause * 2)
+
+    def resend(self) -> None:
+        """What was under way when the connection was cut goes once more: what has arrived is left as it is."""
+        for flight in [flight for flight in self.flights.values() if flight.shipment is not None]:
+            self._send([flight])
+
     def _offer(self, batch: list[Flight]) -> list[Flight]:
         """Let the engine have the blobs that these need. Those whose blob is missing or damaged end; the others are left."""
         unusable: dict[str, FrameDamaged] = {}
@@ -160,21 +175,6 @@ class Fleet:
         for key in [key for one in packed if one.others for key in one.keys]:
             self.keys[key].in_batch = True
         return packed
-
-    def _take_back(self, batch: list[Flight], error: EngineFull) -> None:
-        """It took nothing: the tasks are queued again, and it is asked again later."""
-        for flight in batch:
-            self.loader.unmark(flight)
-            self.landing.put_back(flight)
-        self.full_until = time.monotonic() + self._full_pause
-        if self._full_pause == _SHORTEST:  # else it was said before
-            self.say(f"{error}; its tasks are queued again, and it is tried again every few seconds")
-        self._full_pause = min(_LONGEST, self._full_pause * 2)
-
-    def resend(self) -> None:
-        """What was under way when the connection was cut goes once more: what has arrived is left as it is."""
-        for flight in [flight for flight in self.flights.values() if flight.shipment is not None]:
-            self._send([flight])
 
     # Back.
 
