@@ -24,12 +24,14 @@ Report = pytest.TestReport | pytest.CollectReport
 # What takes longest begins first, so that no process is still busy when the others are done. A file runs in one process.
 LONGEST = """
     test_notebooks browser/test_strips test_howto test_notebook_tasks browser/test_life browser/test_dashboard
-    jupyter/test_headless jupyter/test_thirty_cells browser/test_newcomer engines/test_contract_rq faults/test_steps
-    engines/test_contract_dask jupyter/test_again engines/test_contract_celery browser/test_hostile test_cells
-    engines/test_celery engines/test_contract_huey_redis engines/test_contract_huey_sqlite queue/test_directory
-    browser/test_graph worker/test_schedules browser/test_saved_files jupyter/test_kernel worker/test_slot
-    faults/test_pipelines engines/test_huey test_graph faults/test_random engines/test_bridging engines/test_dask
-    worker/test_crew worker/test_tokens test_api jupyter/test_strips
+    jupyter/test_headless engines/test_notebook_06 jupyter/test_thirty_cells browser/test_newcomer
+    engines/test_contract_rq faults/test_steps engines/test_contract_dask jupyter/test_again
+    engines/test_contract_celery browser/test_hostile test_cells engines/test_limits_at_engines
+    engines/test_bridge_troubles engines/test_celery engines/test_contract_huey_redis
+    engines/test_contract_huey_sqlite queue/test_directory browser/test_graph worker/test_schedules
+    browser/test_saved_files jupyter/test_kernel worker/test_slot faults/test_pipelines engines/test_huey test_graph
+    faults/test_random engines/test_bridging engines/test_dask worker/test_crew worker/test_tokens test_api
+    jupyter/test_strips
 """.split()
 
 

@@ -142,7 +142,7 @@ def test_a_key_that_is_not_ours_is_refused(own: Desk, notes: str, tmp_path: Path
         task.result(WAIT)
     assert lines(notes) == []
     own.place.kill_workers()
-    own.place.start_workers()
+    own.place.start_workers(1)
     assert task.retry().result(WAIT) is None
 
 

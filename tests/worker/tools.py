@@ -24,11 +24,15 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
-    """Ask again until `condition` gives something true, and give that; fail after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    """Ask again until `condition` gives something true, and give that; fail after `timeout` seconds.
+
+    The longer it takes, the more seldom it is asked: else those who only wait would take much of the processor.
+    """
+    begun = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"it never came: {what or condition}"
-        time.sleep(0.002)
+        waited = time.monotonic() - begun
+        assert waited < timeout, f"it never came: {what or condition}"
+        time.sleep(min(0.01, 0.002 + waited / 50))
     return found
 
 
