@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -195,9 +196,8 @@ class Hand:
         # Its socket may be held open by what it has forked: that it died is seen by this.
         self.pidfd = processes.open_pidfd(pid)
         self._poll = select.poll()
-        for fd in (sock.fileno(), self.pidfd):
-            if fd is not None:
-                self._poll.register(fd, select.POLLIN)
+        for fd in filter(None, (sock.fileno(), self.pidfd)):
+            self._poll.register(fd, select.POLLIN)
 
     def learn(self) -> None:
         """Look closer at it, for it takes longer: what is needed to end it, and to tell of its end."""
@@ -276,8 +276,6 @@ def fork_runner(folder: str, drop: Callable[[], None]) -> Hand:
         _settle_in(parent, os.path.basename(folder))
         code = Runner(its, folder).serve()
     except BaseException:  # never on into the engine's own code
-        import traceback
-
         with contextlib.suppress(Exception):
             traceback.print_exc()
     finally:
