@@ -51,7 +51,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environ = dict(os.environ)
+        self.environ = os.environ | {"TMPDIR": str(folder)}  # what one that is killed leaves there goes with the folder
         self.workers: list[subprocess.Popen[bytes]] = []
         self.broker: subprocess.Popen[bytes] | None = None
         self._logs = 0
