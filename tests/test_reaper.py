@@ -14,7 +14,9 @@ from tests import reaper
 
 reaper.watch_this_process()
 quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-print(*(subprocess.Popen(["sleep", "600"], **quiet).pid for _ in range(2)), flush=True)
+marked, bare = (subprocess.Popen([*words, "sleep", "600"], **quiet).pid for words in ([], ["env", "-i"]))
+reaper.note(bare)
+print(marked, bare, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -24,6 +24,7 @@ import pytest
 
 from nbtasks import config, keys, processes
 from nbtasks.queue.directory import Queue
+from tests import reaper
 from tests.conftest import stop_workers
 from tests.worker.tools import Worker, kill, until
 
@@ -50,7 +51,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environ = dict(os.environ)
+        self.environ = os.environ | {"TMPDIR": str(folder)}  # what one that is killed leaves there goes with the folder
         self.workers: list[subprocess.Popen[bytes]] = []
         self.broker: subprocess.Popen[bytes] | None = None
         self._logs = 0
@@ -131,6 +132,7 @@ class Place:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
                 env=self.environ | environ,
             )  # fmt: skip
+        reaper.note(process.pid)
         self._log_of[process.pid] = Path(log.name)
         return process
 
