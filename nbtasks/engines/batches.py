@@ -92,3 +92,11 @@ def _one_of(batch: list[Shipment]) -> Shipment:
     name = f"{first.name} and {len(others)} more"
     keys = tuple(one.key for one in others)
     return first._replace(name=name, bundle=join([one.bundle for one in batch]), others=keys)
+
+
+def singles(shipment: Shipment) -> list[Shipment]:
+    """Those that are in a batch, as each would have travelled alone."""
+    if not shipment.others:
+        return [shipment]
+    parts = zip(shipment.keys, split(shipment.bundle), strict=True)
+    return [shipment._replace(key=key, bundle=bundle, others=()) for key, bundle in parts]

@@ -134,8 +134,9 @@ def run(queue: str, key: str, bundle: str | None, pieces: int) -> None:
         far.run(data, channel, nursery)
 
 
-def _on_failure(task_id: str = "", exception: Any = None, args: Any = (), **_: Any) -> None:
+def _on_failure(exception: Any = None, args: Any = (), **_: Any) -> None:
     """A process of the pool died over a task, or was ended by Celery: said here, it is noticed at once and has a reason."""
     with contextlib.suppress(EngineError, OSError):  # else it is noticed by its silence
         if args:
-            _hands()[0].note_failure(args[0], task_id, f"{type(exception).__name__}: {exception}")
+            for key in args[1].split():
+                _hands()[0].note_failure(args[0], key, f"{type(exception).__name__}: {exception}")

@@ -20,6 +20,7 @@ import msgspec
 import redis
 
 from nbtasks import config
+from nbtasks.engines import batches
 from nbtasks.engines import celery_words as words
 from nbtasks.engines.channel_redis import REVOKED, FarRedis, RedisChannel, named, talking
 from nbtasks.engines.foreign import TTL, Abilities, Arrival, Shipment, Sight, State
@@ -31,7 +32,7 @@ _FAILED_TTL = 3600
 _REFRESH = 60.0
 _STEPS = (9, 9, 6, 6, 6, 3, 3, 3, 0, 0)  # Celery's step by our priority: it takes the lower ones first
 _HEAD = 256  # bytes of a mark that has the name of the list in its first line
-_ID = re.compile(rb'"id": ?"([^"]+)"')
+_KEYS = re.compile(rb'"nbtasks_keys": ?"([^"]+)"')
 
 
 class CeleryOnRedis(RedisChannel):
@@ -40,8 +41,8 @@ class CeleryOnRedis(RedisChannel):
     can = Abilities(
         priorities="Celery on Redis knows four priorities: of what it holds, 8 and 9 go first, then 5 to 7, 2 to 4, 0 and 1",
         survive_restart="what it holds survives a restart of Redis only when Redis keeps it on its disk (appendonly yes)",
-        blobs=True,
-    )
+        blobs=True, batches=True,
+    )  # fmt: skip
 
     def __init__(self, url: EngineUrl) -> None:
         super().__init__(url)
@@ -68,7 +69,7 @@ class CeleryOnRedis(RedisChannel):
         """As `Engine`."""
         with talking(self.url.shown):
             known = {one.key for one in shipments if one.key in self._tried and self._is_sent(one.key)}
-            self._tried.update(one.key for one in shipments)
+            self._tried.update(key for one in shipments for key in one.keys)
             with self.client.pipeline() as pipe:
                 for one in shipments:
                     if one.key not in known:
@@ -80,7 +81,7 @@ class CeleryOnRedis(RedisChannel):
 
     def _put(self, one: Shipment, pipe: Any) -> None:
         pieces = 0
-        if len(one.bundle) > words.INLINE:
+        if len(one.bundle) > words.INLINE and not one.others:
             view, name = memoryview(one.bundle), named(self.queue, "bundle", one.key)
             for at in range(0, len(view), _PIECE):
                 pipe.hset(name, str(pieces), bytes(view[at : at + _PIECE]))
@@ -89,7 +90,9 @@ class CeleryOnRedis(RedisChannel):
         lane, step = words.queue_name(one.lane), _STEPS[one.priority]
         place = f"{lane}\x06\x16{step}" if step else lane
         message = _message(self.queue, one, lane, step, pieces)
-        pipe.set(named(self.queue, "sent", one.key), place.encode() + b"\n" + message, ex=TTL)
+        for single in batches.singles(one):  # should the message be lost, each is handed over by itself
+            kept = _message(self.queue, single, lane, step, 0) if one.others else message
+            pipe.set(named(self.queue, "sent", single.key), place.encode() + b"\n" + kept, ex=TTL)
         pipe.lpush(place, message)
 
     # Packets that are dealt with are told together with the ends that most of them are.
@@ -142,7 +145,7 @@ class CeleryOnRedis(RedisChannel):
 
     def _listed(self, place: str) -> set[str]:
         messages: Any = self.client.lrange(place, 0, -1)
-        return {found[1].decode() for one in messages if (found := _ID.search(one))}
+        return {key for one in messages if (found := _KEYS.search(one)) for key in found[1].decode().split()}
 
     def forget(self, keys: Sequence[str], *, ended: bool) -> None:
         """As `Engine`."""
@@ -203,6 +206,10 @@ class FarCeleryRedis(FarRedis):
         """As `FarChannel`."""
         with talking("Redis"):
             return bool(self._begin([named(queue, "sent", key), named(queue, "begun", key)], [token, TTL]))
+
+    def begin_all(self, queue: str, keys: Sequence[str], token: str) -> set[str]:
+        """As `BatchChannel`."""
+        return {key for key in keys if self.begin(queue, key, token)}
 
     def send(self, queue: str, channel: str, packet: bytes) -> None:
         """As `FarChannel`."""

@@ -1,6 +1,6 @@
 """What both ends of the Celery engine agree on: names of queues, and the message of a task as Celery's protocol 2 has it.
 
-The arguments of a message are the queue's uuid, the key, and the bundle in base64; or None, and in how many pieces it lies
+The arguments of a message are the queue's uuid, the key (of a batch all, with spaces between), and the bundle in base64; or None, and in how many pieces it lies
 with the broker.
 """
 
@@ -27,8 +27,9 @@ def queue_name(lane: str) -> str:
 
 def headers(one: Shipment) -> dict[str, Any]:
     """The headers of its message. What Celery shows of arguments is nothing: they are bytes."""
+    id = f"{one.key}+{len(one.keys)}" if one.others else one.key
     return {
-        "lang": "py", "task": TASK, "id": one.key, "root_id": one.key, "parent_id": None, "group": None, "group_index": None,
+        "lang": "py", "task": TASK, "id": id, "nbtasks_keys": " ".join(one.keys), "root_id": id, "parent_id": None, "group": None, "group_index": None,
         "shadow": one.name, "eta": None, "expires": None, "retries": 0, "timelimit": [None, None], "origin": "nbtasks",
         "argsrepr": "()", "kwargsrepr": "{}", "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,
         "stamps": {},
@@ -38,7 +39,7 @@ def headers(one: Shipment) -> dict[str, Any]:
 def body(queue: str, one: Shipment, pieces: int) -> str:
     """The body of its message; with `pieces`, the bundle is not in it."""
     bundle = None if pieces else base64.b64encode(one.bundle).decode()
-    return msgspec.json.encode([[queue, one.key, bundle, pieces], {}, _EMBED]).decode()
+    return msgspec.json.encode([[queue, " ".join(one.keys), bundle, pieces], {}, _EMBED]).decode()
 
 
 def unwrap(bundle: str) -> bytes:
