@@ -4,8 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-# Not compiled: Python does that for what is used, when it is first used. For all of it that takes longer than the rest.
-PIP    := $(PY) -m pip install -qq --no-compile --disable-pip-version-check
+PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 
 # $(call lacking,PROGRAMS,PACKAGES): the packages of Debian, unless one of the programs is there
 lacking = $(if $(shell for one in $(1); do command -v $$one && break; done 2>/dev/null),,$(2))
