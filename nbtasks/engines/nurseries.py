@@ -156,6 +156,10 @@ class Shared(Template):
     keeps = False  # it would end with this process
 
     def _open(self) -> socket.socket:
+        if os.getsid(os.getppid()) != os.getsid(
+            0
+        ):  # the process that made us was killed: there is nobody to serve after us
+            return super()._open()
         owner = processes.identify(os.getppid())
         path = f"{cupboard.folder()}/{owner.pid}-{owner.start:.0f}.sock"
         with contextlib.suppress(OSError):

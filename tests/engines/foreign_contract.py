@@ -163,6 +163,8 @@ def test_five_hundred_tasks_while_everything_dies(own: Desk, tmp_path: Path) -> 
         own.place.kill_workers()
         own.place.start_workers()
         done(step * 0.2 + 0.1)
+        if test_tasks_outlive_a_restart_of_the_broker.__name__ in own.place.lacks:
+            continue  # each restart is a loss of all that it held, and three losses end a task
         own.place.stop_broker()
         own.place.start_broker()
         own.place.refresh()

@@ -132,7 +132,7 @@ def test_lanes_and_priorities_are_those_of_celery(desk: Desk, broker: Any) -> No
 
 
 def test_a_killed_process_of_the_pool_is_told_by_celery(desk: Desk, notes: str, gate: str) -> None:
-    desk.start()
+    desk.start(NBTASKS_LEASE="20s")  # so that it is Celery that tells, not silence
     task = nbtasks.submit(calls.note_and_wait, notes, gate)
     runner = psutil.Process(int(until(lambda: lines(notes))[0]))
     template = runner.parent()
