@@ -80,10 +80,11 @@ format: venv  ## format, and mend what the linter can mend
 	@$(VENV)/bin/ruff check --fix .
 
 # What comes from Debian and what comes from PyPI, side by side.
-# Three processes on two cores: tests mostly wait, for processes that they start and end.
+# Four processes on two cores: tests mostly wait, for processes that they start and end.
 test:  ## lint, types and all tests of the first tier
 	@$(MAKE) --no-print-directory -j2 tools lint
-	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m compileall -q -j 2 nbtasks  # else processes that may not write it compile it anew, each of them
+	@$(PY) -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 bench: venv  ## speed, side by side with others, in one run
 	@$(PY) -m tests.benchmarks

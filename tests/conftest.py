@@ -23,15 +23,15 @@ Report = pytest.TestReport | pytest.CollectReport
 
 # What takes longest begins first, so that no process is still busy when the others are done. A file runs in one process.
 LONGEST = """
-    test_notebooks browser/test_strips test_howto test_notebook_tasks browser/test_life browser/test_dashboard
-    jupyter/test_headless engines/test_notebook_06 jupyter/test_thirty_cells browser/test_newcomer
-    engines/test_contract_rq faults/test_steps engines/test_contract_dask jupyter/test_again
-    engines/test_contract_celery browser/test_hostile test_cells engines/test_limits_at_engines
-    engines/test_bridge_troubles engines/test_celery engines/test_contract_huey_redis
-    engines/test_contract_huey_sqlite queue/test_directory browser/test_graph worker/test_schedules
-    browser/test_saved_files jupyter/test_kernel worker/test_slot faults/test_pipelines engines/test_huey test_graph
-    faults/test_random engines/test_bridging engines/test_dask worker/test_crew worker/test_tokens test_api
-    jupyter/test_strips
+    test_howto test_notebooks browser/test_strips test_notebook_tasks jupyter/test_headless
+    engines/test_contract_dask browser/test_dashboard faults/test_steps browser/test_life jupyter/test_thirty_cells
+    engines/test_contract_celery browser/test_newcomer engines/test_contract_rq browser/test_hostile
+    engines/test_limits_at_engines jupyter/test_again queue/test_directory engines/test_celery faults/test_pipelines
+    engines/test_notebook_06 browser/test_graph test_cells test_graph engines/test_contract_huey_redis
+    jupyter/test_kernel engines/test_contract_huey_sqlite engines/test_bridging worker/test_schedules
+    test_architecture worker/test_tokens engines/test_huey worker/test_slot engines/test_dask test_cache_keys
+    test_api faults/test_random jupyter/test_strips worker/test_crew jupyter/test_dashboard test_handle
+    browser/test_harness queue/test_recovery test_cache
 """.split()
 
 

@@ -146,6 +146,7 @@ def test_a_killed_process_of_the_pool_is_told_by_celery(desk: Desk, notes: str, 
     assert "WorkerLostError" in desk.worker.log
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_other_pools_run_tasks_too(pool: str, home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = type(pool, (Celery,), {"pool": pool})
