@@ -47,23 +47,12 @@ def broker(place: Place) -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture
-def notes(tmp_path: Path) -> str:
-    return str(tmp_path / "notes")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path / "gate"
-    yield str(path)
-    path.touch()
-
-
 def messages(broker: Any, name: str = LIST) -> list[dict[str, Any]]:
     """What waits in a list, the next one first."""
     return [json.loads(text) for text in reversed(broker.lrange(name, 0, -1))]
 
 
+@pytest.mark.torture
 def test_a_message_that_got_lost_in_a_worker_is_made_good(desk: Desk, broker: Any, notes: str) -> None:
     """Redis gives a message to a worker, which dies before it begins: no list has it any more."""
     desk.place.kill_workers()
@@ -93,6 +82,7 @@ def test_a_copy_of_a_message_does_not_run(desk: Desk, broker: Any, notes: str, g
     assert len(lines(notes)) == 1
 
 
+@pytest.mark.torture
 def test_what_waits_behind_a_long_task_is_offered_to_others_and_runs_once(
     desk: Desk, broker: Any, notes: str, gate: str
 ) -> None:

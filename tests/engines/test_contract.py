@@ -47,20 +47,6 @@ def desk(shared: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
     return shared
 
 
-@pytest.fixture
-def notes(tmp_path: Path) -> str:
-    return str(tmp_path / "notes")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[str]:
-    """A file that is not there yet; tasks wait for it (or for another, ``-2``). It is there at the end, so that none waits on."""
-    path = tmp_path / "gate"
-    yield str(path)
-    path.touch()
-    Path(f"{path}-2").touch()
-
-
 @pytest.fixture(autouse=True)
 def expects_what_it_lacks(request: pytest.FixtureRequest) -> None:
     """What an engine says it cannot do is expected to fail: then the table would be wrong if it could."""

@@ -34,18 +34,6 @@ def desk(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     desk.close()
 
 
-@pytest.fixture
-def notes(tmp_path: Path) -> str:
-    return str(tmp_path / "notes")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path / "gate"
-    yield str(path)
-    path.touch()
-
-
 def bridge_of(worker: Worker | None) -> int:
     assert worker is not None
     return until(worker.slots)[0].process.pid

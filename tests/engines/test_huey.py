@@ -49,18 +49,6 @@ def desk(shared: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
     return shared
 
 
-@pytest.fixture
-def notes(tmp_path: Path) -> str:
-    return str(tmp_path / "notes")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path / "gate"
-    yield str(path)
-    path.touch()
-
-
 def table(path: Path, statement: str) -> list[tuple[object, ...]]:
     """What a statement gives on a file."""
     with contextlib.closing(sqlite3.connect(path)) as connection:

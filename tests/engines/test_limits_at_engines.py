@@ -56,18 +56,6 @@ def here(desk: Desk) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path / "gate"
-    yield str(path)
-    path.touch()
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> str:
-    return str(tmp_path / "notes")
-
-
-@pytest.fixture
 def places(tmp_path: Path) -> str:
     """Where tasks note that they run."""
     path = tmp_path / "places"

@@ -27,7 +27,6 @@ VARYING = (
     (r"\b\d[\d.]* [kMG]B\b", "0 MB"),
 )
 FOREIGN = [servers.HueySqlite, servers.Rq, servers.Celery, servers.Dask, servers.HueyRedis]
-IN_EVERY_RUN = servers.HueySqlite
 
 Shown = list[str]  # by each cell with code
 
@@ -79,10 +78,11 @@ def test_it_shows_what_it_promises(here: Shown) -> None:
     )
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(one, id=one.name, marks=[pytest.mark.torture] * (one is not IN_EVERY_RUN)) for one in FOREIGN],
+    [pytest.param(one, id=one.name) for one in FOREIGN],
 )
 def test_values_and_cards_are_the_same_elsewhere(
     kind: Callable[[Path], servers.Place], here: Shown, tmp_path: Path, home: str

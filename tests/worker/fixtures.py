@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,12 +29,15 @@ def start(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 
 @pytest.fixture
-def gate(queue: Queue) -> str:
-    """A file that is not there yet; tasks wait for it."""
-    return f"{queue.root}/../gate"
+def gate(tmp_path: Path) -> Iterator[str]:
+    """A file that is not there yet; tasks wait for it (or for another, ``-2``). It is there at the end, so that none waits on."""
+    path = tmp_path / "gate"
+    yield str(path)
+    path.touch()
+    Path(f"{path}-2").touch()
 
 
 @pytest.fixture
-def notes(queue: Queue) -> str:
+def notes(tmp_path: Path) -> str:
     """A file outside of the queue, into which tasks write lines."""
-    return f"{queue.root}/../notes"
+    return str(tmp_path / "notes")
