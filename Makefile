@@ -67,6 +67,7 @@ format: venv  ## format, and mend what the linter can mend
 
 # Three processes on two cores: tests mostly wait, for processes that they start and end.
 test: lint browser  ## lint, types and all tests of the first tier
+	@$(PY) -m compileall -q -j 2 nbtasks  # else processes that may not write it compile it anew, each of them
 	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: venv  ## speed, side by side with others, in one run

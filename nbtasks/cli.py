@@ -260,7 +260,9 @@ def wait(ids: tuple[str, ...], timeout: str | None, notify: bool, as_json: bool)
     Without ID: all that live now. Exit code 1 if one failed or was cancelled, 124 if the time was up.
     """
     queue = Queue.open(create=False)
-    full = _full_ids(queue, ids) if ids else [place.ticket.id for place in lookup.live_tickets(queue)]
+    # One look may miss a ticket that is put back just then.
+    live = [] if ids else [place.ticket.id for _ in range(2) for place in lookup.live_tickets(queue)]
+    full = _full_ids(queue, ids) if ids else list(dict.fromkeys(live))
     tasks = [api.get(id) for id in full]
     _, pending = api.wait(tasks, timeout=seconds("--timeout", timeout))
     _ring(notify)
