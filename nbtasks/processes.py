@@ -196,7 +196,7 @@ def kill_tree(root: int | Identity, mark: str = "", timeout: float = 2.0) -> lis
     pause = 0.001
     killed: set[Process] = set()
     # One that dies shows no mark any more, but lets go of its files and locks only a little later.
-    while left := [*{*tree(root, mark), *filter(_is_there, killed)}]:
+    while left := list({one.pid: one for one in (*filter(_is_there, killed), *tree(root, mark))}.values()):
         for process in left:
             _send(process, _SIGKILL)
         killed.update(left)
