@@ -2,8 +2,8 @@
 
 A mark ``sent:KEY`` holds the message for as long as the bridge waits for the task. No run begins without it, so whatever copy of
 a message turns up late does nothing. It is also what makes good a message that got lost in a worker: Redis knows no
-owner of a message, and Celery gives back those of a dead worker after an hour. So one that is in no list any more and has not begun
-within a lease is put into its list once more, and whichever copy begins first is the one.
+owner of a message, and Celery gives back those of a dead worker, or of one that was cut off, after an hour. So one that is in no list
+any more and has not begun soon is put into its list once more, and whichever copy begins first is the one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import celery
 import msgspec
 import redis
 
-from nbtasks import config
 from nbtasks.engines import batches
 from nbtasks.engines import celery_words as words
 from nbtasks.engines.channel_redis import REVOKED, FarRedis, RedisChannel, named, talking
@@ -30,6 +29,7 @@ CLIENT = "nbtasks-celery"  # by which Redis knows the connections of workers
 _PIECE = 64 << 20
 _FAILED_TTL = 3600
 _REFRESH = 60.0
+_LOST = 5.0  # seconds for which a message may be in no list and not begun; a copy for nothing costs an exchange with Redis, no more
 _STEPS = (9, 9, 6, 6, 6, 3, 3, 3, 0, 0)  # Celery's step by our priority: it takes the lower ones first
 _HEAD = 256  # bytes of a mark that has the name of the list in its first line
 _KEYS = re.compile(rb'"nbtasks_keys": ?"([^"]+)"')
@@ -130,13 +130,13 @@ class CeleryOnRedis(RedisChannel):
 
     def _hand_over_again(self, queued: dict[str, str]) -> None:
         """See to it that what has not begun (key and list) is in its list, or has not been out of it for long."""
-        lease, now = config.settings().lease, time.monotonic()
+        now = time.monotonic()
         if now < self._next_look:
             return
-        self._next_look = now + lease / 3
+        self._next_look = now + _LOST / 2
         there = {key for place in set(queued.values()) for key in self._listed(place)}
         self._missing = {key: self._missing.get(key, now) for key in queued if key not in there}
-        for key in [key for key, since in self._missing.items() if now - since >= lease]:
+        for key in [key for key, since in self._missing.items() if now - since >= _LOST]:
             del self._missing[key]
             kept: Any = self.client.get(named(self.queue, "sent", key))
             place, _, message = (kept or b"").partition(b"\n")

@@ -56,7 +56,7 @@ def messages(broker: Any, name: str = LIST) -> list[dict[str, Any]]:
 def test_a_message_that_got_lost_in_a_worker_is_made_good(desk: Desk, broker: Any, notes: str) -> None:
     """Redis gives a message to a worker, which dies before it begins: no list has it any more."""
     desk.place.kill_workers()
-    desk.start()
+    desk.start(NBTASKS_LEASE="10min")  # nobody waits for that
     task = nbtasks.submit(calls.note, notes)
     taken = until(lambda: broker.rpop(LIST))
     desk.place.start_workers()
@@ -86,7 +86,7 @@ def test_a_copy_of_a_message_does_not_run(desk: Desk, broker: Any, notes: str, g
 def test_what_waits_behind_a_long_task_is_offered_to_others_and_runs_once(
     desk: Desk, broker: Any, notes: str, gate: str
 ) -> None:
-    """A worker that is busy holds one message in advance for each place. After a lease there is a copy for who else comes."""
+    """A worker that is busy holds one message in advance for each place. Soon there is a copy for who else comes."""
     desk.start()
     first = [nbtasks.submit(calls.note_and_wait, f"{notes}-{number}", gate) for number in range(2)]
     until(lambda: all(lines(f"{notes}-{number}") for number in range(2)))
