@@ -35,13 +35,13 @@ FLOORS = {
     "where": "engines.base engines.inline engines.local",
     "somewhere else": """
         worker.warm
-        engines.foreign engines.wire engines.cupboard engines.far_locks engines.far_slot engines.far_template engines.nurseries engines.batches engines.courier
+        engines.foreign engines.wire engines.blob_cache engines.far_locks engines.far_slot engines.far_template engines.runners engines.batches engines.sender
         engines.far_batch engines.far
         engines.channel_redis engines.rq
         engines.celery_words engines.celery_redis engines.channel_amqp engines.celery_amqp engines.celery
         engines.sqlite_file engines.channel_sqlite engines.huey_messages engines.huey_redis engines.huey_sqlite engines.huey
         engines.channel_dask engines.dask_line engines.dask_local engines.dask engines.registry
-        engines.flights engines.loading engines.landing engines.errands engines.intake engines.fleet engines.adoption engines.bridge
+        engines.bridged_task engines.loading engines.finishing engines.local_tasks engines.claiming engines.in_flight engines.adoption engines.bridge
     """,
     "what runs next": """
         worker.autostart worker.gauges worker.limits worker.slot worker.crew worker.rooms worker.interrupting worker.thread_slot worker.threads worker.thread_crew worker.flusher worker.standing worker.bridging worker.agenda worker.backlog worker.supervisor
@@ -81,7 +81,7 @@ ENVIRONMENT: dict[str, str] = {
     "nbtasks.cell_looks": "MPLBACKEND, which the kernel sets for its own display",
     "nbtasks.cell_shell": "the same, in the slot",
     "nbtasks.engines.dask_local": "hands the environment to the process that keeps the cluster",
-    "nbtasks.engines.nurseries": "hands the environment to the template of the far side",
+    "nbtasks.engines.runners": "hands the environment to the template of the far side",
     "nbtasks.context": "takes the submitter's changed environment along, and puts it on in the slot",
     "nbtasks.jupyter.magics": "JPY_SESSION_NAME, by which Jupyter tells a kernel the path of its notebook",
     "nbtasks.jupyter.revive": "the same, to find the strips in the saved file",

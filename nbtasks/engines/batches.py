@@ -40,7 +40,7 @@ def split(data: bytes) -> list[bytes]:
         raise headers.damaged("the batch", f"it cannot be read ({error})") from error
 
 
-class Habits:
+class Durations:
     """How long tasks of a name took of late."""
 
     def __init__(self) -> None:

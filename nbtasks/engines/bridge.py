@@ -17,9 +17,9 @@ from types import FrameType
 
 from nbtasks import processes
 from nbtasks.engines import adoption
-from nbtasks.engines.fleet import Fleet
+from nbtasks.engines.claiming import Claiming
 from nbtasks.engines.foreign import Engine, EngineDown, EngineFull
-from nbtasks.engines.intake import Intake
+from nbtasks.engines.in_flight import InFlight
 from nbtasks.engines.local import DRAIN, ORPHANED
 from nbtasks.queue import members
 from nbtasks.queue.directory import Queue
@@ -46,7 +46,7 @@ class BridgeDuty:
 
 
 class Bridge:
-    """One bridge, from its birth to its end."""
+    """One bridge, from its start to its end."""
 
     def __init__(self, duty: BridgeDuty, engine: Engine, queue: Queue, say: Callable[[str], None]) -> None:
         self.duty, self.engine, self.queue, self.say = duty, engine, queue, say
@@ -58,11 +58,11 @@ class Bridge:
         # A cluster that this worker has for itself is no other worker's.
         self.place = f"{engine.url.shown}{members.OWN}{duty.worker}" if engine.url.is_own else engine.url.shown
         self.parent = processes.open_pidfd(duty.supervisor)
-        self.fleet = Fleet(queue, duty.name, engine, say, duty.worker)
+        self.in_flight = InFlight(queue, duty.name, engine, say, duty.worker)
         self._register()
         places = [f"{lane}@{duty.env}" for lane in duty.lanes]
         self.bells = [queue.bell(place, duty.name) for place in ("workers", *places)]
-        self.intake = Intake(queue, duty.name, duty.worker, places)
+        self.claiming = Claiming(queue, duty.name, duty.worker, places)
         self.mark = queue.find_mark()
         for number in (signal.SIGTERM, signal.SIGINT, DRAIN, ORPHANED):
             if number is not None:
@@ -89,7 +89,7 @@ class Bridge:
     def work(self) -> int:
         """Pass tasks on until there is a reason to leave; the exit code (0)."""
         self._touch(self._listen)
-        while not (self._is_leaving() and not self.fleet.flights) and not self._is_pointless():
+        while not (self._is_leaving() and not self.in_flight.tasks) and not self._is_pointless():
             self._turn()
         for bell in self.bells:
             bell.close()
@@ -102,7 +102,7 @@ class Bridge:
     def _is_leaving(self) -> bool:
         if self.draining or self._is_orphan():
             return True
-        return self.duty.burst and not self.fleet.flights and self.intake.find_head() is None
+        return self.duty.burst and not self.in_flight.tasks and self.claiming.find_head() is None
 
     def _is_pointless(self) -> bool:
         """Whether nobody will ever want what is in flight, or can bring it."""
@@ -123,15 +123,15 @@ class Bridge:
         if now >= self.next_listing:
             self._list()
         elif asked and not self.down:
-            flights = [one for one in self.fleet.flights.values() if one.ticket.id in asked]
-            self._touch(lambda: self.fleet.stop(flights))
+            tasks = [one for one in self.in_flight.tasks.values() if one.ticket.id in asked]
+            self._touch(lambda: self.in_flight.stop(tasks))
         if not self.down or now >= self.again:
-            if len(self.fleet.flights) > _MANY:
+            if len(self.in_flight.tasks) > _MANY:
                 time.sleep(min(_BREATH, max(0.0, self.next_exchange - now)))
             self._touch(self._exchange)
             self.next_exchange = time.monotonic() + _BREATH
-        self.fleet.errands.collect()
-        self.fleet.landing.settle()
+        self.in_flight.local_tasks.collect()
+        self.in_flight.finishing.settle()
         self._wait()
 
     def _list(self) -> None:
@@ -139,40 +139,40 @@ class Bridge:
         self.next_listing = time.monotonic() + _LISTING
         if self.down:
             return
-        if estates := adoption.find_estates(self.queue, self.place, self.duty.name):
-            more = [channel for estate in estates for channel in estate.channels]
+        if leftovers := adoption.find_leftovers(self.queue, self.place, self.duty.name):
+            more = [channel for leftover in leftovers for channel in leftover.channels]
             self.channels = tuple(dict.fromkeys((*self.channels, *more)))
             self._register()
-            found = adoption.take_over(self.fleet, estates)
+            found = adoption.take_over(self.in_flight, leftovers)
             self.say(f"took over {found} tasks at {self.engine.url.shown} from a bridge that died")
             self._touch(self._listen)
-        self._touch(lambda: self.fleet.stop(list(self.fleet.flights.values())))
+        self._touch(lambda: self.in_flight.stop(list(self.in_flight.tasks.values())))
 
     def _exchange(self) -> None:
         """All that needs the engine."""
         if self.down:
             self._listen()
-            self.fleet.resend()
-        self.fleet.receive()
+            self.in_flight.resend()
+        self.in_flight.receive()
         self._reached()
         woken = False
-        while (room := self._room()) and self.fleet.ship(self.intake.try_claim, room):
+        while (room := self._room()) and self.in_flight.ship(self.claiming.try_claim, room):
             woken = True
         if woken:
             self.next_shipping = time.monotonic() + _PACE
-            self.intake.wake_next()
-        self.fleet.check()
+            self.claiming.wake_next()
+        self.in_flight.check()
 
     def _room(self) -> int:
         """How many more may be claimed now."""
-        if self._is_leaving() or self.down or time.monotonic() < self.fleet.full_until:
+        if self._is_leaving() or self.down or time.monotonic() < self.in_flight.full_until:
             return 0
         if self._has_enough() and time.monotonic() < self.next_shipping:
             return 0
-        return max(0, self.duty.capacity - len(self.fleet.flights))
+        return max(0, self.duty.capacity - len(self.in_flight.tasks))
 
     def _has_enough(self) -> bool:
-        return len(self.fleet.flights) > self.duty.capacity // 2
+        return len(self.in_flight.tasks) > self.duty.capacity // 2
 
     # The engine's absence.
 
@@ -192,23 +192,23 @@ class Bridge:
             self.down = ""
             self.say(f"{self.engine.url.shown} answers again")
             members.note_trouble(self.queue, self.duty.name, "")
-            self.fleet.doubt_all()
+            self.in_flight.doubt_all()
             self.next_listing = 0.0  # there may be something to take over
 
     # Waiting.
 
     def _wait(self) -> None:
-        if self._is_leaving() and not self.fleet.flights:
+        if self._is_leaving() and not self.in_flight.tasks:
             return  # what was in flight has just ended
         room = self._room()
         for bell in self.bells[1:]:
             folder = bell.folder.removesuffix("/idle")
             bell.hang(f"{folder}/idle" if room else folder)
-        if room and self.intake.find_head() is not None:
+        if room and self.claiming.find_head() is not None:
             return  # a ticket came between the look and the hanging of the bell
         if room:
-            self.intake.ask_worker()
-        fds = [*self.fleet.errands.descriptors(), *(bell.fd for bell in self.bells[1:] if bell.fd >= 0)]
+            self.claiming.ask_worker()
+        fds = [*self.in_flight.local_tasks.descriptors(), *(bell.fd for bell in self.bells[1:] if bell.fd >= 0)]
         if self.parent is not None and not self._is_orphan():
             fds.append(self.parent)
         moments = [*self._moments(), *self._engine_pause(fds)]
@@ -219,11 +219,11 @@ class Bridge:
         moments = [self.next_listing]
         if self.down:
             moments.append(self.again)
-        elif self.fleet.flights:  # the engine is asked only when it is there
-            moments.append(self.fleet.next_check)
-        moments.append(self.fleet.landing.next_try)
-        if time.monotonic() < self.fleet.full_until:
-            moments.append(self.fleet.full_until)
+        elif self.in_flight.tasks:  # the engine is asked only when it is there
+            moments.append(self.in_flight.next_check)
+        moments.append(self.in_flight.finishing.next_try)
+        if time.monotonic() < self.in_flight.full_until:
+            moments.append(self.in_flight.full_until)
         if self._has_enough() and self.next_shipping > time.monotonic():
             moments.append(self.next_shipping)
         return moments
@@ -237,7 +237,7 @@ class Bridge:
         fds += found
         if self.down:
             return [self.again]
-        return [] if found or not self.fleet.flights else [time.monotonic() + self.engine.pause]
+        return [] if found or not self.in_flight.tasks else [time.monotonic() + self.engine.pause]
 
 
 def _to_stop(hint: str) -> str:

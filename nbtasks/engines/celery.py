@@ -22,9 +22,9 @@ from nbtasks.engines import far
 from nbtasks.engines.celery_amqp import CeleryOnAmqp, FarAmqp
 from nbtasks.engines.celery_redis import CLIENT, CeleryOnRedis, FarCeleryRedis
 from nbtasks.engines.channel_redis import open_client
-from nbtasks.engines.courier import insist
 from nbtasks.engines.foreign import Engine, FarChannel
-from nbtasks.engines.nurseries import Template
+from nbtasks.engines.runners import TemplateRunners
+from nbtasks.engines.sender import insist
 from nbtasks.engines.urls import EngineUrl, parse_all
 from nbtasks.errors import EngineError, OptionError
 
@@ -114,12 +114,12 @@ def __getattr__(name: str) -> Any:
 _mine = threading.local()
 
 
-def _hands() -> tuple[FarCelery, Template]:
-    """The channel and the template of this thread. What was inherited by a fork belongs to another process."""
+def _of_this_thread() -> tuple[FarCelery, TemplateRunners]:
+    """The channel of this thread, and what makes its runners. What was inherited by a fork belongs to another process."""
     if getattr(_mine, "pid", 0) != os.getpid():
-        _mine.pid, _mine.channel, _mine.nursery = os.getpid(), _open_channel(far_url()), Template()
-    hands: tuple[FarCelery, Template] = _mine.channel, _mine.nursery
-    return hands
+        _mine.pid, _mine.channel, _mine.runners = os.getpid(), _open_channel(far_url()), TemplateRunners()
+    found: tuple[FarCelery, TemplateRunners] = _mine.channel, _mine.runners
+    return found
 
 
 def _open_channel(url: EngineUrl) -> FarCelery:
@@ -128,10 +128,10 @@ def _open_channel(url: EngineUrl) -> FarCelery:
 
 def run(queue: str, key: str, bundle: str | None, pieces: int) -> None:
     """What a worker of Celery runs."""
-    channel, nursery = _hands()
+    channel, runners = _of_this_thread()
     data = words.unwrap(bundle) if bundle else insist(lambda: channel.fetch_bundle(queue, key, pieces))
     if data is not None:
-        far.run(data, channel, nursery)
+        far.run(data, channel, runners)
 
 
 def _on_failure(exception: Any = None, args: Any = (), **_: Any) -> None:
@@ -139,4 +139,4 @@ def _on_failure(exception: Any = None, args: Any = (), **_: Any) -> None:
     with contextlib.suppress(EngineError, OSError):  # else it is noticed by its silence
         if args:
             for key in args[1].split():
-                _hands()[0].note_failure(args[0], key, f"{type(exception).__name__}: {exception}")
+                _of_this_thread()[0].note_failure(args[0], key, f"{type(exception).__name__}: {exception}")

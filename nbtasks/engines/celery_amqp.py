@@ -19,7 +19,7 @@ import celery
 from nbtasks import config
 from nbtasks.engines import celery_words as words
 from nbtasks.engines.channel_amqp import Line, named
-from nbtasks.engines.foreign import Abilities, Arrival, Shipment, Sight, State
+from nbtasks.engines.foreign import Abilities, Received, Seen, Shipment, State
 from nbtasks.engines.urls import EngineUrl
 from nbtasks.errors import EngineError
 
@@ -38,7 +38,7 @@ class CeleryOnAmqp:
     def __init__(self, url: EngineUrl) -> None:
         self.url = url
         self.line, self.ears = Line(url), Line(url)
-        self._inbox: list[Arrival] = []
+        self._inbox: list[Received] = []
         self._tags: dict[
             str, int
         ] = {}  # name of a packet that is not acknowledged: its number on this connection, 0: on another
@@ -82,7 +82,7 @@ class CeleryOnAmqp:
             message.channel.basic_ack(tag)
             return
         if name not in self._tags:
-            self._inbox.append(Arrival(bytes(message.body), name))
+            self._inbox.append(Received(bytes(message.body), name))
         self._tags[name] = tag
 
     def descriptors(self) -> Iterable[int]:
@@ -92,7 +92,7 @@ class CeleryOnAmqp:
         with self.ears.held():
             return [self.ears.connection.sock.fileno()]
 
-    def poll(self) -> list[Arrival]:
+    def poll(self) -> list[Received]:
         """As `Engine`."""
         with self.ears.held():
             try:
@@ -186,14 +186,14 @@ class CeleryOnAmqp:
                 self.line.confirm()
                 del self._unheard[key]
 
-    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Seen]:
         """As `Engine`."""
         self._pass_on()
-        found = {key: Sight(self._state(key)) for key in keys}
+        found = {key: Seen(self._state(key)) for key in keys}
         now, lease = time.monotonic(), config.settings().lease
         if now >= self._next_look:
             self._next_look = now + lease / 3
-            self._hand_over_again([key for key, sight in found.items() if sight.state is State.QUEUED], now, lease)
+            self._hand_over_again([key for key, seen in found.items() if seen.state is State.QUEUED], now, lease)
         return found
 
     def _state(self, key: str) -> State:

@@ -22,7 +22,7 @@ import redis
 from nbtasks.engines import batches
 from nbtasks.engines import celery_words as words
 from nbtasks.engines.channel_redis import REVOKED, FarRedis, RedisChannel, named, talking
-from nbtasks.engines.foreign import TTL, Abilities, Arrival, Shipment, Sight, State
+from nbtasks.engines.foreign import TTL, Abilities, Received, Seen, Shipment, State
 from nbtasks.engines.urls import EngineUrl
 
 CLIENT = "nbtasks-celery"  # by which Redis knows the connections of workers
@@ -97,7 +97,7 @@ class CeleryOnRedis(RedisChannel):
 
     # Packets that are dealt with are told together with the ends that most of them are.
 
-    def poll(self) -> list[Arrival]:
+    def poll(self) -> list[Received]:
         """As `Engine`."""
         if self._dealt_with:
             super().acknowledge(self._dealt_with)
@@ -110,7 +110,7 @@ class CeleryOnRedis(RedisChannel):
 
     # What became of it.
 
-    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Seen]:
         """As `Engine`."""
         with talking(self.url.shown):
             with self.client.pipeline(transaction=False) as pipe:
@@ -122,7 +122,7 @@ class CeleryOnRedis(RedisChannel):
             found, queued = {}, {}
             for number, key in enumerate(keys):
                 begun, failed, head = answers[3 * number : 3 * number + 3]
-                found[key] = _sight(begun, failed, head)
+                found[key] = _seen(begun, failed, head)
                 if found[key].state is State.QUEUED:
                     queued[key] = head.partition(b"\n")[0].decode()
             self._hand_over_again(queued)
@@ -178,12 +178,12 @@ def _tag(text: str) -> bytes:
     return f'"delivery_tag":"{text}"'.encode()
 
 
-def _sight(begun: bytes | None, failed: bytes | None, sent: bytes) -> Sight:
+def _seen(begun: bytes | None, failed: bytes | None, sent: bytes) -> Seen:
     if failed is not None or begun == REVOKED.encode():
-        return Sight(State.ENDED, (failed or b"").decode())
+        return Seen(State.ENDED, (failed or b"").decode())
     if begun is not None:
-        return Sight(State.RUNNING)
-    return Sight(State.QUEUED if sent else State.UNKNOWN)
+        return Seen(State.RUNNING)
+    return Seen(State.QUEUED if sent else State.UNKNOWN)
 
 
 # The place of the one run, if the bridge waits for it and nobody was there before.

@@ -20,7 +20,7 @@ from distributed import Future, get_client
 from distributed.utils import sync
 
 from nbtasks.engines import wire
-from nbtasks.engines.foreign import Arrival, EngineDown, Sight, State
+from nbtasks.engines.foreign import EngineDown, Received, Seen, State
 
 AT_ONCE = 0.05  # seconds that one waits for a permit that another has
 _NO_MODULE = "No module named 'nbtasks"
@@ -48,27 +48,27 @@ def talking(what: str) -> Generator[None]:
 
 
 def words_of(error: Exception) -> str:
-    """What Dask says of a task that failed at its hands."""
+    """What Dask says of a task that failed there."""
     words = f"{type(error).__name__}: {error}".partition("\n")[0]
     return f"{words}: pip install 'nbtasks[dask]' on Dask's workers" if _NO_MODULE in words else words
 
 
 class Inbox:
-    """What has arrived, handed from Dask's thread to the bridge's by a queue and a pipe."""
+    """What has arrived, passed from Dask's thread to the bridge's by a queue and a pipe."""
 
     def __init__(self) -> None:
         self.fd, self._write = os.pipe()
         for fd in (self.fd, self._write):
             os.set_blocking(fd, False)
-        self._items: deque[Arrival] = deque()
+        self._items: deque[Received] = deque()
 
-    def put(self, *arrivals: Arrival) -> None:
+    def put(self, *received: Received) -> None:
         """Add these, and wake the bridge; with none, only wake it."""
-        self._items.extend(arrivals)
+        self._items.extend(received)
         with contextlib.suppress(BlockingIOError):  # it is full: it will wake
             os.write(self._write, b".")
 
-    def take(self) -> list[Arrival]:
+    def take(self) -> list[Received]:
         """All of them."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 65536)
@@ -81,7 +81,7 @@ class Inbox:
 
 
 @dataclass(eq=False)
-class Parcel:
+class DaskTask:
     """One task of Dask, and the keys that it brings: one, or those of a batch."""
 
     name: str  # of the dataset that holds it
@@ -106,9 +106,9 @@ class Run:
     """A key that the scheduler was given."""
 
     key: str
-    parcel: Parcel
+    dask_task: DaskTask
     next: int = 0  # number of the packet that is to come
-    sight: Sight = field(default_factory=lambda: Sight(State.QUEUED))
+    seen: Seen = field(default_factory=lambda: Seen(State.QUEUED))
     stopped: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # its packets are fetched in their order
 

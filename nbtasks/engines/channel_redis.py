@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from nbtasks.engines.foreign import TTL, Arrival, EngineDown, EngineFull, Shipment
+from nbtasks.engines.foreign import TTL, EngineDown, EngineFull, Received, Shipment
 from nbtasks.engines.urls import EngineUrl, hide
 from nbtasks.errors import EngineError
 
@@ -114,29 +114,29 @@ class RedisChannel:
             self._reader.send_command("XREAD", "COUNT", _BATCH, "BLOCK", 0, "STREAMS", *names, *last)
         self._waits = True
 
-    def poll(self) -> list[Arrival]:
+    def poll(self) -> list[Received]:
         """As `Engine`."""
-        arrivals: list[Arrival] = []
+        received: list[Received] = []
         try:
             self._ask()
             with talking(self.url.shown):
                 while self._reader.can_read(timeout=0):
                     answer = self._reader.read_response()
                     self._waits = False
-                    arrivals += self._taken(answer)
+                    received += self._taken(answer)
                     self._ask()
         except EngineError:
             self._hang_up()
-            if not arrivals:
+            if not received:
                 raise
-        return arrivals
+        return received
 
-    def _taken(self, answer: Any) -> list[Arrival]:
-        found: list[Arrival] = []
+    def _taken(self, answer: Any) -> list[Received]:
+        found: list[Received] = []
         for name, entries in answer or ():
             for entry, fields in entries:
                 self._streams[name.decode()] = entry.decode()
-                found.append(Arrival(fields[1], (name, entry)))
+                found.append(Received(fields[1], (name, entry)))
         return found
 
     def _hang_up(self) -> None:

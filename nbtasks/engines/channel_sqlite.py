@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from nbtasks import processes
-from nbtasks.engines.foreign import TTL, Arrival, EngineDown, Sight, State
+from nbtasks.engines.foreign import TTL, EngineDown, Received, Seen, State
 from nbtasks.engines.sqlite_file import Do, File, Pace, path_of
 from nbtasks.engines.urls import EngineUrl
 
@@ -81,7 +81,7 @@ class SqliteChannel:
         self._offered.clear()
         self._seen = -1
 
-    def poll(self) -> list[Arrival]:
+    def poll(self) -> list[Received]:
         """As `Engine`."""
         version = self.file.version()
         if self.file.inode != self._inode:
@@ -89,7 +89,7 @@ class SqliteChannel:
         if version == self._seen:
             return []
         self.pace.note()
-        found: list[Arrival] = []
+        found: list[Received] = []
         size = 0
         with self.file.talking() as do:
             for channel, last in self._last.items():
@@ -97,7 +97,7 @@ class SqliteChannel:
                     "select id, data from nbtasks_packet where queue = ? and channel = ? and id > ? order by id limit ?",
                     (self.queue, channel, last, _BATCH),
                 ):
-                    found.append(Arrival(data, id))
+                    found.append(Received(data, id))
                     self._last[channel] = id
                     size += len(data)
                     if size > _BATCH_SIZE:
@@ -151,7 +151,7 @@ class SqliteChannel:
         row = do("select token from nbtasks_run where queue = ? and key = ?", (self.queue, key)).fetchone()
         return row[0] if row else ""
 
-    def sights(self, keys: Sequence[str], queued: Callable[[Do], set[str]]) -> dict[str, Sight]:
+    def states(self, keys: Sequence[str], queued: Callable[[Do], set[str]]) -> dict[str, Seen]:
         """What `Engine.in_flight` gives; `queued` reads the keys that are in the engine's own queue."""
         with self.file.talking() as do:
             rows = {
@@ -161,7 +161,7 @@ class SqliteChannel:
                 for key in keys
             }
             waiting = queued(do) if any(row and not row[0] for row in rows.values()) else set()
-        return {key: _sight(row, key in waiting) for key, row in rows.items()}
+        return {key: _seen(row, key in waiting) for key, row in rows.items()}
 
     def forget(self, keys: Sequence[str], *, ended: bool) -> None:
         """As `Engine`. That they have begun is remembered for a while: they must not again."""
@@ -211,18 +211,18 @@ class SqliteChannel:
         self.file.close()
 
 
-def _sight(row: tuple[str, bytes | None] | None, is_queued: bool) -> Sight:
+def _seen(row: tuple[str, bytes | None] | None, is_queued: bool) -> Seen:
     if row is None:
-        return Sight(State.UNKNOWN)
+        return Seen(State.UNKNOWN)
     token, process = row
     if not token:  # between the queue and its run there is a moment
-        return Sight(State.QUEUED if is_queued else State.RUNNING)
+        return Seen(State.QUEUED if is_queued else State.RUNNING)
     if token == REVOKED:
-        return Sight(State.ENDED, "it was stopped before it began")
+        return Seen(State.ENDED, "it was stopped before it began")
     who = msgspec.json.decode(process, type=processes.Identity) if process else None
     if who is not None and processes.is_alive(who) is False:
-        return Sight(State.ENDED, f"the process {who.pid} that ran it died")
-    return Sight(State.RUNNING)
+        return Seen(State.ENDED, f"the process {who.pid} that ran it died")
+    return Seen(State.RUNNING)
 
 
 class FarSqlite:

@@ -13,10 +13,11 @@ from typing import Any
 
 import distributed
 
-from nbtasks.engines import dask_local, far, nurseries
+from nbtasks.engines import dask_local, far
 from nbtasks.engines.channel_dask import FarDask, Inbox, Told, named
 from nbtasks.engines.dask_line import Line
-from nbtasks.engines.foreign import Abilities, Arrival, EngineDown, Shipment, Sight, State
+from nbtasks.engines.foreign import Abilities, EngineDown, Received, Seen, Shipment, State
+from nbtasks.engines.runners import TemplateRunners
 from nbtasks.engines.urls import EngineUrl
 from nbtasks.errors import EngineError
 
@@ -110,12 +111,12 @@ class Dask:
         """As `Engine`."""
         return [self.inbox.fd]
 
-    def poll(self) -> list[Arrival]:
+    def poll(self) -> list[Received]:
         """As `Engine`."""
-        arrivals = self.inbox.take()
-        if not arrivals and (self.line is None or self.line.cut):
+        received = self.inbox.take()
+        if not received and (self.line is None or self.line.cut):
             raise EngineDown(f"{self.url.shown} does not answer ({self.line.cut if self.line else 'not connected'})")
-        return arrivals
+        return received
 
     def acknowledge(self, receipts: Sequence[Any]) -> None:
         """As `Engine`."""
@@ -127,11 +128,11 @@ class Dask:
         never: set[str] = line.call(line.stop, words)
         return never
 
-    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Seen]:
         """As `Engine`. Dask itself sees to it that what waits for a worker, or is with one, is not lost."""
         line = self._there()
         line.call(line.client.scheduler.event_is_set, name=named(self.queue, "here", "now"))  # it answers
-        return {key: line.runs[key].sight if key in line.runs else Sight(State.UNKNOWN) for key in keys}
+        return {key: line.runs[key].seen if key in line.runs else Seen(State.UNKNOWN) for key in keys}
 
     def forget(self, keys: Sequence[str], *, ended: bool) -> None:
         """As `Engine`."""
@@ -156,7 +157,7 @@ class Dask:
 def run(bundle: bytes) -> dict[str, Told]:
     """What a worker of Dask runs."""
     channel = FarDask(distributed.get_worker())
-    if not hasattr(_own, "nursery"):
-        _own.nursery = nurseries.Template()
-    far.run(bundle, channel, _own.nursery)
+    if not hasattr(_own, "runners"):
+        _own.runners = TemplateRunners()
+    far.run(bundle, channel, _own.runners)
     return channel.result()

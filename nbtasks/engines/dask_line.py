@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from distributed import Client, wait
 from distributed.publish import PublishExtension
 
-from nbtasks.engines.channel_dask import AT_ONCE, Inbox, Parcel, Run, key_and_number, named, talking, words_of
-from nbtasks.engines.foreign import Arrival, EngineDown, EngineFull, Shipment, Sight, State
+from nbtasks.engines.channel_dask import AT_ONCE, DaskTask, Inbox, Run, key_and_number, named, talking, words_of
+from nbtasks.engines.foreign import EngineDown, EngineFull, Received, Seen, Shipment, State
 
 _PACE, _LONGEST = 0.01, 0.15  # seconds until results are fetched again, for each that came last; at most
 FAR = "nbtasks.engines.dask:run"
@@ -39,7 +39,7 @@ class Line:
         self.queue = ""
         self.channels: tuple[str, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._done: list[Parcel] = []  # their results are to be fetched
+        self._done: list[DaskTask] = []  # their results are to be fetched
         self._gatherer: asyncio.Task[None] | None = None
         self._old: list[str] = []  # names to unpublish
         self._sweeper: asyncio.Task[None] | None = None
@@ -94,7 +94,7 @@ class Line:
             keys = tuple(name.rpartition(":")[2].split("+"))
             future = await self.client.get_dataset(name, default=None)
             if future is not None and keys[0] not in self.runs:
-                self._start(Parcel(name, future, keys, published=True))
+                self._start(DaskTask(name, future, keys, published=True))
         for name in await self._list("out", channels):
             self._spawn(self._fetch_until(*key_and_number(name)))
 
@@ -121,7 +121,7 @@ class Line:
 
     async def submit(self, shipments: Sequence[Shipment]) -> None:
         """Give these to the scheduler, and have it keep them for whoever comes after us."""
-        shipments = [one for one in shipments if one.key not in self.runs or not self.runs[one.key].parcel.published]
+        shipments = [one for one in shipments if one.key not in self.runs or not self.runs[one.key].dask_task.published]
         rpc, me = self.client.scheduler, self.client.id
         await asyncio.gather(
             *(
@@ -136,11 +136,11 @@ class Line:
             # Loaded where it runs: the scheduler unpickles graphs, and need not know us.
             call = (operator.call, (pkgutil.resolve_name, FAR), argument)
             graphs.setdefault((one.lane, one.priority), {})[one.keys] = call
-        parcels = list(itertools.chain.from_iterable(self._give(*kind, graph) for kind, graph in graphs.items()))
+        dask_tasks = list(itertools.chain.from_iterable(self._give(*kind, graph) for kind, graph in graphs.items()))
         # With nothing in between: so there is no moment at which only we hold them.
-        await self.client.publish_dataset(override=True, **{parcel.name: parcel.future for parcel in parcels})
-        for parcel in parcels:
-            parcel.published = True
+        await self.client.publish_dataset(override=True, **{one.name: one.future for one in dask_tasks})
+        for dask_task in dask_tasks:
+            dask_task.published = True
 
     async def _scatter(self, data: bytes) -> Any:
         try:
@@ -148,21 +148,21 @@ class Line:
         except TimeoutError as error:
             raise EngineFull(f"{self.shown} has no worker that takes {len(data) >> 20} MB") from error
 
-    def _give(self, lane: str, priority: int, calls: Mapping[tuple[str, ...], Any]) -> list[Parcel]:
+    def _give(self, lane: str, priority: int, calls: Mapping[tuple[str, ...], Any]) -> list[DaskTask]:
         wanted = None if lane == "default" else {f"nbtasks-{lane}": 1}
         # A batch is another task than its first one alone would be.
         graph = {f"{keys[0]}+{len(keys)}" if len(keys) > 1 else keys[0]: call for keys, call in calls.items()}
         rank, names = priority - 5, [named(self.queue, "task", self.channels[0], "+".join(keys)) for keys in calls]
         futures = self.client.get(graph, list(graph), sync=False, priority=rank, resources=wanted, fifo_timeout="1s")
-        return [self._start(Parcel(*one)) for one in zip(names, futures, calls, strict=True)]
+        return [self._start(DaskTask(*one)) for one in zip(names, futures, calls, strict=True)]
 
-    def _start(self, parcel: Parcel) -> Parcel:
-        if parcel.keys[0] in self.runs:  # sent again: what watches it goes on
-            return self.runs[parcel.keys[0]].parcel
-        for key in parcel.keys:
-            self.runs[key] = Run(key, parcel)
-        parcel.watcher = self._spawn(self._watch(parcel))
-        return parcel
+    def _start(self, dask_task: DaskTask) -> DaskTask:
+        if dask_task.keys[0] in self.runs:  # sent again: what watches it goes on
+            return self.runs[dask_task.keys[0]].dask_task
+        for key in dask_task.keys:
+            self.runs[key] = Run(key, dask_task)
+        dask_task.watcher = self._spawn(self._watch(dask_task))
+        return dask_task
 
     async def offer(self, name: str, data: bytes) -> None:
         """Have a blob kept: by the scheduler, or by a worker when it is large."""
@@ -176,47 +176,47 @@ class Line:
 
     # Back.
 
-    async def _watch(self, parcel: Parcel) -> None:
+    async def _watch(self, dask_task: DaskTask) -> None:
         try:
             with self.client.as_current():
-                await wait([parcel.future])
+                await wait([dask_task.future])
         except asyncio.CancelledError:  # by us; or the scheduler has let it go
-            self._see(parcel, Sight(State.UNKNOWN))
+            self._see(dask_task, Seen(State.UNKNOWN))
             if self.client.status != "running":
                 self.cut = self.cut or "the connection was cut"
             self.inbox.put()
             return
-        self._done.append(parcel)
+        self._done.append(dask_task)
         if self._gatherer is None:
             self._gatherer = self._spawn(self._gather())
 
-    def _see(self, parcel: Parcel, sight: Sight) -> None:
-        for key in parcel.left & self.runs.keys():
-            self.runs[key].sight = sight
+    def _see(self, dask_task: DaskTask, seen: Seen) -> None:
+        for key in dask_task.left & self.runs.keys():
+            self.runs[key].seen = seen
 
     async def _gather(self) -> None:
         """Fetch results, all that are there at once: the first without delay, those behind it together."""
         while self._done:
             done, self._done = self._done, []
-            results = await asyncio.gather(*(parcel.future for parcel in done), return_exceptions=True)
-            for parcel, result in zip(done, results, strict=True):
-                await self._take(parcel, result)
+            results = await asyncio.gather(*(dask_task.future for dask_task in done), return_exceptions=True)
+            for dask_task, result in zip(done, results, strict=True):
+                await self._take(dask_task, result)
             self.inbox.put()
             await asyncio.sleep(min(_LONGEST, _PACE * len(done)))
         self._gatherer = None
 
-    async def _take(self, parcel: Parcel, result: Any) -> None:
+    async def _take(self, dask_task: DaskTask, result: Any) -> None:
         if isinstance(result, asyncio.CancelledError):
-            self._see(parcel, Sight(State.UNKNOWN))
+            self._see(dask_task, Seen(State.UNKNOWN))
         elif isinstance(result, Exception):
-            self._see(parcel, Sight(State.ENDED, words_of(result)))
+            self._see(dask_task, Seen(State.ENDED, words_of(result)))
         else:
-            for key in parcel.left & result.keys():
+            for key in dask_task.left & result.keys():
                 sent, last = result[key]
                 if key in self.runs and self.runs[key].next < sent:
                     await self._fetch_until(key, sent - 1)
-                self.inbox.put(*(Arrival(packet, (key, "")) for packet in last))
-            self._see(parcel, Sight(State.ENDED))
+                self.inbox.put(*(Received(packet, (key, "")) for packet in last))
+            self._see(dask_task, Seen(State.ENDED))
 
     def _on_news(self, event: tuple[float, Any]) -> None:
         key, number = event[1]
@@ -229,16 +229,16 @@ class Line:
             self._unpublish([named(self.queue, "out", channel, key, number) for channel in self.channels])
             return
         async with run.lock:
-            channel = run.parcel.channel
+            channel = run.dask_task.channel
             names = [named(self.queue, "out", channel, key, at) for at in range(run.next, number + 1)]
             if len(names) > 2:  # of a bridge before us, mostly
                 names = [name for name in await self._list("out", [channel]) if name in set(names)]
             packets = await asyncio.gather(*(self.client.get_dataset(name, default=None) for name in names))
             there = [(name, packet) for name, packet in zip(names, packets, strict=True) if packet is not None]
             if there:
-                run.sight = Sight(State.RUNNING)
+                run.seen = Seen(State.RUNNING)
             run.next = max(run.next, number + 1)
-            self.inbox.put(*(Arrival(packet, ("", name)) for name, packet in there))
+            self.inbox.put(*(Received(packet, ("", name)) for name, packet in there))
 
     # Stopping and forgetting.
 
@@ -269,11 +269,11 @@ class Line:
             self.client._send_to_scheduler({"op": "queue_release", "name": named(self.queue, "permit", key)})
             if run is None:
                 continue
-            run.parcel.left.discard(key)
-            if not run.parcel.left:
-                names.append(run.parcel.name)
-                run.parcel.watcher.cancel()
-                run.parcel.future.release()
+            run.dask_task.left.discard(key)
+            if not run.dask_task.left:
+                names.append(run.dask_task.name)
+                run.dask_task.watcher.cancel()
+                run.dask_task.future.release()
             if run.stopped and ended:
                 for kind in ("stop", "terminate"):
                     await self.client.scheduler.event_clear(name=named(self.queue, kind, key))

@@ -19,12 +19,12 @@ from typing import cast
 import msgspec
 
 from nbtasks import config, keys, processes
-from nbtasks.engines import batches, cupboard, far_slot, wire
-from nbtasks.engines.courier import Courier, Tail, insist
+from nbtasks.engines import batches, blob_cache, far_slot, wire
 from nbtasks.engines.far_batch import Batch
-from nbtasks.engines.far_slot import Hand
+from nbtasks.engines.far_slot import RunnerHandle
 from nbtasks.engines.foreign import BatchChannel, FarChannel
-from nbtasks.engines.nurseries import Nursery
+from nbtasks.engines.runners import Runners
+from nbtasks.engines.sender import Sender, Tail, insist
 from nbtasks.errors import EngineError, FrameForged, NbtasksError
 from nbtasks.queue.layout import EVENTS, LOG, PROGRESS
 from nbtasks.queue.members import Stop
@@ -43,10 +43,10 @@ _FORGED = (
 )
 
 
-def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
+def run(data: bytes, channel: FarChannel, runners: Runners) -> None:
     """Run the calls in a bundle, or in a batch of them, and send what they show and how they end; returns when that is with the channel.
 
-    `nursery` makes the process that runs them. Raises FrameError when `data` is no bundle at all; everything else is told to
+    `runners` makes the process that runs them. Raises FrameError when `data` is no bundle at all; everything else is told to
     the bridge. A batch needs a `BatchChannel`.
     """
     opened = [found for one in batches.split(data) if (found := _open(one, channel))]
@@ -55,10 +55,10 @@ def run(data: bytes, channel: FarChannel, nursery: Nursery) -> None:
         return
     only, key = opened[0]
     if len(opened) > 1:
-        batch = Batch([bundle for bundle, _ in opened], key, cast("BatchChannel", channel), token, ahead=nursery.keeps)
-        batch.run(lambda bundle: FarRun(bundle, key, batch, nursery, token, batch).run())
+        batch = Batch([bundle for bundle, _ in opened], key, cast("BatchChannel", channel), token, ahead=runners.keeps)
+        batch.run(lambda bundle: FarRun(bundle, key, batch, runners, token, batch).run())
     elif insist(lambda: channel.begin(only.frame.queue, only.key, token)):  # else: another run of it has begun
-        FarRun(only, key, channel, nursery, token).run()
+        FarRun(only, key, channel, runners, token).run()
 
 
 def _open(data: bytes, channel: FarChannel) -> tuple[wire.Bundle, bytes] | None:
@@ -107,12 +107,12 @@ class FarRun:
     """One delivery, from its process's start to its last packet."""
 
     def __init__(
-        self, bundle: wire.Bundle, key: bytes, channel: FarChannel, nursery: Nursery, token: str,
+        self, bundle: wire.Bundle, key: bytes, channel: FarChannel, runners: Runners, token: str,
         batch: Batch | None = None,
     ) -> None:  # fmt: skip
-        self.bundle, self.key, self.channel, self.nursery = bundle, key, channel, nursery
+        self.bundle, self.key, self.channel, self.runners = bundle, key, channel, runners
         self.batch = batch  # of which it is a part
-        self.courier = Courier(bundle, key, channel, token)
+        self.sender = Sender(bundle, key, channel, token)
         self.stop: Stop | None = None
         self.step = 0  # of the ladder: 0 nothing, 1 interrupted, 2 terminated, 3 killed
         self.next_step = 0.0
@@ -123,83 +123,87 @@ class FarRun:
 
     def run(self) -> None:
         """Run it to its end, however that comes."""
-        hand: Hand | None = None
+        runner: RunnerHandle | None = None
         try:
-            self.courier.put(wire.Begun(processes.host_name(), os.getpid(), wire.HERE))
+            self.sender.put(wire.Begun(processes.host_name(), os.getpid(), wire.HERE))
             queue = self.bundle.frame.queue
-            insist(lambda: cupboard.fill(self.bundle.order.offered, lambda hash: self.channel.fetch_blob(queue, hash)))
-            hand = self._start()
-            while not self._watch(hand, Tail(hand.folder, self.bundle.key)):
-                hand = self._start()
+            insist(
+                lambda: blob_cache.fill(self.bundle.order.offered, lambda hash: self.channel.fetch_blob(queue, hash))
+            )
+            runner = self._start()
+            while not self._watch(runner, Tail(runner.folder, self.bundle.key)):
+                runner = self._start()
         except LookupError as error:
             self._end_with(wire.Lacking(str(error)))
         except OSError as error:
             self._end_with(wire.Refused(f"on {wire.where()}: the task could not be started: {error}"))
         finally:
-            if hand is not None:
-                self._let_go(hand)
+            if runner is not None:
+                self._let_go(runner)
 
-    def _start(self) -> Hand:
-        return self.nursery.start(self.bundle, lambda: self.courier.keep(time.monotonic()))
+    def _start(self) -> RunnerHandle:
+        return self.runners.start(self.bundle, lambda: self.sender.keep(time.monotonic()))
 
     def _end_with(self, message: wire.Message) -> None:
-        self.courier.put(message)
-        self.courier.flush_all()
+        self.sender.put(message)
+        self.sender.flush_all()
 
     # Watching.
 
-    def _watch(self, hand: Hand, tail: Tail) -> bool:
+    def _watch(self, runner: RunnerHandle, tail: Tail) -> bool:
         """See it through. False when a warm process was found dead: the task has not begun, and gets another."""
         pause = _FIRST_LOOK
         while True:
-            if not hand.wait(pause):
-                self._look(hand, tail)
+            if not runner.wait(pause):
+                self._look(runner, tail)
                 pause = _LOOK
                 continue
-            kind, size = hand.receive_head()
+            kind, size = runner.receive_head()
             if kind == far_slot.STARTED:
-                self._has_started(hand)
+                self._has_started(runner)
             elif kind == far_slot.OVER:
                 self.took, self.deadline = time.monotonic() - self.started, 0.0
-                self._forgive(hand)
+                self._forgive(runner)
             else:
                 break
             if time.monotonic() - self.looked > _LOOK:
-                self._look(hand, tail)
-        is_whole = bool(kind) and self._relay(hand, tail, size)
-        self.nursery.over(hand, kind if is_whole else b"")
-        if not is_whole and hand.is_warm and not self.started:
-            shutil.rmtree(hand.folder, ignore_errors=True)
+                self._look(runner, tail)
+        is_whole = bool(kind) and self._relay(runner, tail, size)
+        self.runners.over(runner, kind if is_whole else b"")
+        if not is_whole and runner.is_warm and not self.started:
+            shutil.rmtree(runner.folder, ignore_errors=True)
             return False
         self.is_over = True
         if not is_whole:
-            self._tell_death(hand, tail)
+            self._tell_death(runner, tail)
         return True
 
-    def _has_started(self, hand: Hand) -> None:
+    def _has_started(self, runner: RunnerHandle) -> None:
         self.started = time.monotonic()
         if self.bundle.spec.timeout is not None:
             self.deadline = self.started + self.bundle.spec.timeout
         if self.batch is not None:
-            self.batch.has_started(hand)
+            self.batch.has_started(runner)
 
-    def _look(self, hand: Hand, tail: Tail) -> None:
+    def _look(self, runner: RunnerHandle, tail: Tail) -> None:
         """What is due now and then: output goes out, requests come in, the ladder is climbed."""
         now = self.looked = time.monotonic()
-        hand.learn()
-        if self.courier.is_clear:
-            self.courier.put(*tail.look())
-        self.courier.keep(now)
+        runner.learn()
+        if self.sender.is_clear:
+            self.sender.put(*tail.look())
+        self.sender.keep(now)
         if self.batch is not None:
             self.batch.look()
         if self.stop is None or self.stop.kind != "cancel":
-            self._ask(hand, now)
+            self._ask(runner, now)
         if self.deadline and now >= self.deadline and self.stop is None:
-            self._start_stopping(hand, "timeout", f"timed out after {duration_words(self.bundle.spec.timeout or 0.0)}")
+            self._start_stopping(
+                runner, "timeout", f"timed out after {duration_words(self.bundle.spec.timeout or 0.0)}"
+            )
         if self.stop is not None and now >= self.next_step:
-            self._climb(hand, now)
+            self._climb(runner, now)
 
-    def _ask(self, hand: Hand, now: float) -> None:
+    def _ask(self, runner: RunnerHandle, now: float) -> None:
         if now - self.asked < _ASKS:
             return
         self.asked = now
@@ -207,81 +211,81 @@ class FarRun:
         with contextlib.suppress(OSError, EngineError):  # it does not answer: asked again
             word = self.channel.find_stop(self.bundle.frame.queue, self.bundle.key)
         if word:
-            self._start_stopping(hand, "cancel", "")
+            self._start_stopping(runner, "cancel", "")
         if word == "terminate":
             self.step = max(1, self.step)
 
     # Stopping.
 
-    def _start_stopping(self, hand: Hand, kind: str, reason: str) -> None:
+    def _start_stopping(self, runner: RunnerHandle, kind: str, reason: str) -> None:
         self.stop = Stop(self.bundle.key, kind, reason)
         self.step, self.next_step = 0, 0.0
-        path = f"{hand.folder}/{far_slot.STOP}"
+        path = f"{runner.folder}/{far_slot.STOP}"
         with contextlib.suppress(OSError), open(f"{path}.new", "wb") as file:
             file.write(msgspec.json.encode(self.stop))
             file.flush()
             os.rename(f"{path}.new", path)
 
-    def _climb(self, hand: Hand, now: float) -> None:
+    def _climb(self, runner: RunnerHandle, now: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             if self.step == 0:
-                os.kill(hand.pid, signal.SIGINT)
+                os.kill(runner.pid, signal.SIGINT)
                 self.next_step = now + self.bundle.spec.grace
             else:
-                processes.end_tree(hand.pid, hand.mark, term=self.step == 1)
+                processes.end_tree(runner.pid, runner.mark, term=self.step == 1)
                 self.next_step = now + _TERM_TO_KILL
         self.step = min(2, self.step + 1)
 
-    def _forgive(self, hand: Hand) -> None:
+    def _forgive(self, runner: RunnerHandle) -> None:
         """Its code has ended: what is left is to keep its result, and no time limit counts."""
         if self.stop is not None and self.stop.kind == "timeout":
             self.stop = None
 
     # Ending.
 
-    def _relay(self, hand: Hand, tail: Tail, size: int) -> bool:
+    def _relay(self, runner: RunnerHandle, tail: Tail, size: int) -> bool:
         """Send the outcome on, as it comes. False when its process died over it."""
         while more := tail.look():
-            self.courier.put(*more)
-            if self.courier.size > _PIECE:
-                self.courier.flush_all()
+            self.sender.put(*more)
+            if self.sender.size > _PIECE:
+                self.sender.flush_all()
         number = 0
         while True:
-            piece = hand.receive(min(size, _PIECE))
+            piece = runner.receive(min(size, _PIECE))
             if len(piece) < min(size, _PIECE):
                 return False
             size -= len(piece)
-            self.courier.put(wire.Piece(number, bytes(piece), last=not size))
-            self.courier.flush_all()
+            self.sender.put(wire.Piece(number, bytes(piece), last=not size))
+            self.sender.flush_all()
             number += 1
             if not size:
                 return True
 
-    def _tell_death(self, hand: Hand, tail: Tail) -> None:
+    def _tell_death(self, runner: RunnerHandle, tail: Tail) -> None:
         while more := tail.look():
-            self.courier.put(*more)
-            if self.courier.size > _PIECE:
-                self.courier.flush_all()
-        status = hand.status or 0
+            self.sender.put(*more)
+            if self.sender.size > _PIECE:
+                self.sender.flush_all()
+        status = runner.status or 0
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         stop = self.stop or Stop("", "")
-        self.courier.put(
+        self.sender.put(
             wire.Died(
                 exit_code=None if number else os.waitstatus_to_exitcode(status), signal=number,
-                out_of_memory=number == signal.SIGKILL and hand.oom_before not in (None, processes.oom_kills()),
+                out_of_memory=number == signal.SIGKILL and runner.oom_before not in (None, processes.oom_kills()),
                 kind=stop.kind, reason=stop.reason,
             )
         )  # fmt: skip
-        self.courier.flush_all()
+        self.sender.flush_all()
 
-    def _let_go(self, hand: Hand) -> None:
+    def _let_go(self, runner: RunnerHandle) -> None:
         if not self.is_over:
-            self.nursery.over(hand, b"")
-        if hand.status is not None:
+            self.runners.over(runner, b"")
+        if runner.status is not None:
             if self.took >= _SHORT or not self.took:  # what took less had no time to start processes
-                hand.kill_all()
-            shutil.rmtree(hand.folder, ignore_errors=True)
+                runner.kill_all()
+            shutil.rmtree(runner.folder, ignore_errors=True)
         else:
             for kind in (LOG, EVENTS, PROGRESS):
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{hand.folder}/{self.bundle.key}.{kind}")
+                    os.unlink(f"{runner.folder}/{self.bundle.key}.{kind}")

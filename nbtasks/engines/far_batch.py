@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 
 from nbtasks.engines import wire
-from nbtasks.engines.courier import Courier, insist
-from nbtasks.engines.far_slot import Hand
+from nbtasks.engines.far_slot import RunnerHandle
 from nbtasks.engines.foreign import BatchChannel
+from nbtasks.engines.sender import Sender, insist
 from nbtasks.errors import EngineError
 
 _PATIENCE = 0.25  # seconds after which it was no batch of short tasks
@@ -35,7 +35,7 @@ class Batch:
         self.queue, self.address = bundles[0].frame.queue, bundles[0].order.channel
         self._waiting = deque(bundles)
         self._mine: set[str] = set()  # keys that have begun, here
-        self._hand: Hand | None = None  # which was given the next one
+        self._runner: RunnerHandle | None = None  # which was given the next one
         self._since = time.monotonic()
         self._kept: list[bytes] = []
         self._size = 0
@@ -45,7 +45,7 @@ class Batch:
         """Run them by `run_one`, and see to it that all is told."""
         try:
             while insist(self._has_next):
-                bundle, self._hand = self._waiting.popleft(), None
+                bundle, self._runner = self._waiting.popleft(), None
                 run_one(bundle)
         finally:
             insist(self._give_back)
@@ -61,12 +61,12 @@ class Batch:
             self._waiting.popleft()
         return False
 
-    def has_started(self, hand: Hand) -> None:
+    def has_started(self, runner: RunnerHandle) -> None:
         """One of them runs: its process is given the next one too, so that it need not wait for us."""
         with contextlib.suppress(OSError, EngineError):  # then it gets it in its turn
             if self._is_short and self._has_next() and self.ahead:
-                hand.give_next(self._waiting[0].key, self._waiting[0].data)
-                self._hand = hand
+                runner.give_next(self._waiting[0].key, self._waiting[0].data)
+                self._runner = runner
 
     def look(self) -> None:
         """One of them runs, and it is not over soon. Does not wait for a channel that is down."""
@@ -78,16 +78,16 @@ class Batch:
 
     def _give_back(self) -> None:
         """What waits goes back, but for what its process has begun with."""
-        has_begun = self._hand is not None and self._hand.given != "" and not self._hand.try_take_back()
+        has_begun = self._runner is not None and self._runner.given != "" and not self._runner.try_take_back()
         rest = list(self._waiting)[has_begun:]
         others = [bundle.key for bundle in rest if bundle.key not in self._mine]
         if others:  # nobody else may begin with it from now on
             self._mine |= self.channel.begin_all(self.queue, others, self.token)
         for bundle in rest:
             if bundle.key in self._mine:
-                courier = Courier(bundle, self.key, self, self.token)
-                courier.put(wire.Lacking(""))
-                self._keep(courier.seal())
+                sender = Sender(bundle, self.key, self, self.token)
+                sender.put(wire.Lacking(""))
+                self._keep(sender.seal())
             self._waiting.pop()
 
     def _keep(self, packet: bytes) -> None:

@@ -25,7 +25,7 @@ import msgspec
 
 from nbtasks import config, frames, hooks, keyboard, keys, payload, processes, run
 from nbtasks.capture import Capture
-from nbtasks.engines import cupboard, far_locks, wire
+from nbtasks.engines import blob_cache, far_locks, wire
 from nbtasks.engines.base import facts_of_stop
 from nbtasks.errors import NbtasksError
 from nbtasks.frames import Frame, Part
@@ -98,7 +98,7 @@ class Runner:
             if kind == NEXT and not _try_take(f"{self.folder}/{address.id}.{address.delivery}"):
                 continue  # it was taken back meanwhile
             try:
-                bundle = wire.unpack(data, address, key, cupboard.Cupboard())
+                bundle = wire.unpack(data, address, key, blob_cache.BlobCache())
             except NbtasksError as error:
                 self._send(LAST_OUTCOME, _damaged(address, error), address.queue, [], key)
                 return 0
@@ -111,7 +111,7 @@ class Runner:
         payload.make_home()
         self.capture.begin(*(f"{self.folder}/{bundle.key}.{kind}" for kind in (LOG, EVENTS, PROGRESS)))
         cpu = time.process_time()
-        ended = run.execute(bundle.call(), bundle.ticket, wire.BundleValues(bundle, cupboard.read), self._emit)
+        ended = run.execute(bundle.call(), bundle.ticket, wire.BundleValues(bundle, blob_cache.read), self._emit)
         progress = None
         with contextlib.suppress(OSError):  # its code closed our descriptors
             progress = self.capture.end()
@@ -183,7 +183,7 @@ def _damaged(address: wire.Address, error: NbtasksError) -> Outcome:
     )  # fmt: skip
 
 
-class Hand:
+class RunnerHandle:
     """A runner as its parent sees it."""
 
     def __init__(self, pid: int, sock: socket.socket, folder: str, *, is_warm: bool = False) -> None:
@@ -259,7 +259,7 @@ class Hand:
             self.pidfd = None
 
 
-def fork_runner(folder: str, drop: Callable[[], None]) -> Hand:
+def fork_runner(folder: str, drop: Callable[[], None]) -> RunnerHandle:
     """Fork a runner, which serves until its socket is closed. `drop` closes in it what is not its own."""
     ours, its = socket.socketpair()
     sys.stdout.flush()
@@ -268,7 +268,7 @@ def fork_runner(folder: str, drop: Callable[[], None]) -> Hand:
     pid = os.fork()
     if pid:
         its.close()
-        return Hand(pid, ours, folder)
+        return RunnerHandle(pid, ours, folder)
     code = 1
     try:
         ours.close()

@@ -25,7 +25,7 @@ import tempfile
 
 from nbtasks import processes, sources
 from nbtasks.engines import far_slot
-from nbtasks.engines.far_slot import Hand
+from nbtasks.engines.far_slot import RunnerHandle
 
 RECORD = struct.Struct("!cqq")
 MAKE, KEEP, MADE, ENDED = b"n", b"k", b"m", b"x"
@@ -37,8 +37,8 @@ class Template:
     def __init__(self, clients: list[socket.socket], listener: socket.socket | None, owner: int | None) -> None:
         self.clients = {client.fileno(): client for client in clients}
         self.listener, self.owner = listener, owner
-        self.hands: dict[int, Hand] = {}  # by their descriptor
-        self.users: dict[int, int] = {}  # descriptor of a hand: that of its client
+        self.runners: dict[int, RunnerHandle] = {}  # by their descriptor
+        self.users: dict[int, int] = {}  # descriptor of a runner: that of its client
         self.poll = select.poll()
         for fd in (owner, *self.clients, listener.fileno() if listener is not None else None):
             if fd is not None:
@@ -48,8 +48,8 @@ class Template:
         """Serve until there is nobody left to be served; the exit code (0)."""
         while self.owner is not None or self.clients:
             ready = {fd for fd, _ in self.poll.poll()}
-            for fd in ready & self.hands.keys():
-                self._buried(fd)
+            for fd in ready & self.runners.keys():
+                self._reap(fd)
             for fd in ready & self.clients.keys():
                 self._serve(fd)
             if self.listener is not None and self.listener.fileno() in ready:
@@ -59,8 +59,8 @@ class Template:
             if self.owner in ready:
                 self.poll.unregister(self.owner)
                 self.owner = None
-        for hand in self.hands.values():
-            self._end(hand)
+        for runner in self.runners.values():
+            self._end(runner)
         return 0
 
     def _serve(self, fd: int) -> None:
@@ -72,54 +72,54 @@ class Template:
             with contextlib.suppress(OSError):
                 self._give(client, self._idle() if need == b"f" else None)
         elif word == KEEP:
-            self.users = {hand: user for hand, user in self.users.items() if user != fd}
+            self.users = {runner: user for runner, user in self.users.items() if user != fd}
         else:
-            for hand in [hand for hand, user in self.users.items() if user == fd]:
-                self._end(self.hands[hand])
+            for runner in [runner for runner, user in self.users.items() if user == fd]:
+                self._end(self.runners[runner])
             self.poll.unregister(fd)
             del self.clients[fd]
             client.close()
 
-    def _idle(self) -> Hand | None:
-        return next((hand for fd, hand in self.hands.items() if fd not in self.users), None)
+    def _idle(self) -> RunnerHandle | None:
+        return next((runner for fd, runner in self.runners.items() if fd not in self.users), None)
 
-    def _give(self, client: socket.socket, hand: Hand | None) -> None:
-        is_warm = hand is not None
-        if hand is None:
+    def _give(self, client: socket.socket, runner: RunnerHandle | None) -> None:
+        is_warm = runner is not None
+        if runner is None:
             folder = tempfile.mkdtemp(prefix="nbtasks-")
-            hand = far_slot.fork_runner(folder, self._close_all)
-            assert hand.pidfd is not None
-            self.hands[hand.pidfd] = hand
-            self.poll.register(hand.pidfd, select.POLLIN)
-        assert hand.pidfd is not None
-        self.users[hand.pidfd] = client.fileno()
-        path = os.fsencode(hand.folder)
+            runner = far_slot.fork_runner(folder, self._close_all)
+            assert runner.pidfd is not None
+            self.runners[runner.pidfd] = runner
+            self.poll.register(runner.pidfd, select.POLLIN)
+        assert runner.pidfd is not None
+        self.users[runner.pidfd] = client.fileno()
+        path = os.fsencode(runner.folder)
         kind = MADE if not is_warm else MADE.upper()
-        socket.send_fds(client, [RECORD.pack(kind, hand.pid, len(path)) + path], [hand.sock.fileno()])
+        socket.send_fds(client, [RECORD.pack(kind, runner.pid, len(path)) + path], [runner.sock.fileno()])
 
     def _close_all(self) -> None:
         """In a new runner: what is not its own."""
         for sock in (*self.clients.values(), *([self.listener] if self.listener is not None else [])):
             sock.close()
-        for hand in self.hands.values():
-            hand.close()
+        for runner in self.runners.values():
+            runner.close()
         if self.owner is not None:
             os.close(self.owner)
 
-    def _buried(self, fd: int) -> None:
-        hand = self.hands.pop(fd)
+    def _reap(self, fd: int) -> None:
+        runner = self.runners.pop(fd)
         self.poll.unregister(fd)
-        status = os.waitpid(hand.pid, 0)[1]
+        status = os.waitpid(runner.pid, 0)[1]
         client = self.clients.get(self.users.pop(fd, -1))
         if client is not None:
             with contextlib.suppress(OSError):
-                client.sendall(RECORD.pack(ENDED, hand.pid, status))
+                client.sendall(RECORD.pack(ENDED, runner.pid, status))
         else:
-            shutil.rmtree(hand.folder, ignore_errors=True)
-        hand.close()
+            shutil.rmtree(runner.folder, ignore_errors=True)
+        runner.close()
 
-    def _end(self, hand: Hand) -> None:
-        hand.kill_all()
+    def _end(self, runner: RunnerHandle) -> None:
+        runner.kill_all()
 
 
 def listen(path: str) -> socket.socket | None:

@@ -43,7 +43,7 @@ class State(enum.Enum):
     ENDED = "ended"  # its last packet was sent before, unless its process died
 
 
-class Sight(NamedTuple):
+class Seen(NamedTuple):
     """A state, and the engine's own words about an end that it did not like ("work-horse terminated, signal 9")."""
 
     state: State
@@ -66,7 +66,7 @@ class Shipment(NamedTuple):
         return self.key, *self.others
 
 
-class Arrival(NamedTuple):
+class Received(NamedTuple):
     """One packet from the far side. `receipt` is what the engine wants back in order to forget it."""
 
     data: bytes
@@ -123,7 +123,7 @@ class Engine(Protocol):
         """What becomes readable when there is something to `poll`; none: it is asked every `pause` seconds."""
         ...
 
-    def poll(self) -> list[Arrival]:
+    def poll(self) -> list[Received]:
         """What has arrived since the last call, in order. Never waits."""
         ...
 
@@ -135,7 +135,7 @@ class Engine(Protocol):
         """Stop by key: "cancel", or "terminate" without grace. Those that have not begun, and never will."""
         ...
 
-    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Seen]:
         """What the engine knows of each."""
         ...
 

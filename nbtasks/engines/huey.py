@@ -18,10 +18,10 @@ from huey.api import Huey
 
 from nbtasks import config
 from nbtasks.engines import far
-from nbtasks.engines.courier import insist
 from nbtasks.engines.foreign import Engine
 from nbtasks.engines.huey_messages import Delivery, Notes, queue_name
-from nbtasks.engines.nurseries import Template
+from nbtasks.engines.runners import TemplateRunners
+from nbtasks.engines.sender import insist
 from nbtasks.engines.urls import EngineUrl, parse_all
 from nbtasks.errors import EngineError, OptionError
 
@@ -54,34 +54,34 @@ def open_engine(url: EngineUrl) -> Engine:
 # The far side.
 
 
-class Seat(threading.local):
+class OfThread(threading.local):
     """What one thread of a consumer keeps between its tasks."""
 
     def __init__(self) -> None:
-        self.nursery = Template()
+        self.runners = TemplateRunners()
         self.channel: Any = None
 
 
-_seat = Seat()
+_own = OfThread()
 _urls: list[EngineUrl] = []  # of this consumer: one, once it is known
 _made: dict[str, Huey] = {}  # by lane
 
 
 def run(queue: str, key: str, channel: str, name: str, bundle: bytes) -> None:
     """What a consumer runs."""
-    if _seat.channel is None:
-        _seat.channel = _side(_urls[0]).far_channel(_urls[0])
-    far_end = _seat.channel
+    if _own.channel is None:
+        _own.channel = _side(_urls[0]).far_channel(_urls[0])
+    far_end = _own.channel
     try:
         bundle = bundle or insist(lambda: far_end.fetch_bundle(queue, key))
     except LookupError:
         _log.warning("%s (%s) is not run: what it needs is not in the storage any more; it is sent again", name, key)
         return
-    far.run(bundle, far_end, _seat.nursery)
+    far.run(bundle, far_end, _own.runners)
 
 
 def _leave() -> None:
-    _seat.nursery.close()
+    _own.runners.close()
 
 
 class Consumed(Huey):  # type: ignore[misc]

@@ -11,7 +11,7 @@ import huey as library
 from huey.storage import PriorityRedisStorage
 
 from nbtasks.engines.channel_redis import REVOKED, FarRedis, RedisChannel, named, open_client, talking
-from nbtasks.engines.foreign import TTL, Abilities, Shipment, Sight, State
+from nbtasks.engines.foreign import TTL, Abilities, Seen, Shipment, State
 from nbtasks.engines.huey_messages import is_batch, note_of, queue_name
 from nbtasks.engines.urls import EngineUrl
 
@@ -71,7 +71,7 @@ class HueyRedis(RedisChannel):
         pipe.zadd(place, {member: -one.priority})
         return place.encode() + b"\n" + member
 
-    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Seen]:
         """As `Engine`. Of what has begun Redis does not know how it stands: signs of life do."""
         with talking(self.url.shown):
             with self.client.pipeline(transaction=False) as pipe:
@@ -79,7 +79,7 @@ class HueyRedis(RedisChannel):
                     pipe.mget(named(self.queue, "begun", key), named(self.queue, "sent", key))
                 marks = dict(zip(keys, pipe.execute(), strict=True))
             queued = self._find_queued({key: sent for key, (begun, sent) in marks.items() if sent and not begun})
-        return {key: Sight(_state(begun, sent, key in queued)) for key, (begun, sent) in marks.items()}
+        return {key: Seen(_state(begun, sent, key in queued)) for key, (begun, sent) in marks.items()}
 
     def _find_queued(self, sent: Mapping[str, bytes]) -> set[str]:
         with self.client.pipeline(transaction=False) as pipe:

@@ -17,7 +17,7 @@ import huey as library
 from huey.storage import SqliteStorage
 
 from nbtasks.engines.channel_sqlite import FarSqlite, SqliteChannel, open_file
-from nbtasks.engines.foreign import Abilities, EngineDown, Shipment, Sight
+from nbtasks.engines.foreign import Abilities, EngineDown, Seen, Shipment
 from nbtasks.engines.huey_messages import key_in, note_of, queue_name
 from nbtasks.engines.sqlite_file import Do, File, Pace, path_of
 from nbtasks.engines.urls import EngineUrl
@@ -67,9 +67,9 @@ class HueySqlite(SqliteChannel):
                     row = (queue_name(one.lane), note_of(one, self.queue, self._channel), one.priority)
                     do("insert into task (queue, data, priority) values (?, ?, ?)", row)
 
-    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Seen]:
         """As `Engine`."""
-        return self.sights(keys, lambda do: {key for _, key in self._queued(do)})
+        return self.states(keys, lambda do: {key for _, key in self._queued(do)})
 
     def _queued(self, do: Do) -> list[tuple[int, str]]:
         rows = do("select id, data from task where queue = 'nbtasks' or queue like 'nbtasks-%'")

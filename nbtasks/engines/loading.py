@@ -8,7 +8,7 @@ import msgspec
 
 from nbtasks import config, context, payload, run
 from nbtasks.engines import wire
-from nbtasks.engines.flights import Flight
+from nbtasks.engines.bridged_task import BridgedTask
 from nbtasks.engines.foreign import Engine, Shipment
 from nbtasks.errors import FrameError, NbtasksError, PayloadError, UpstreamFailed
 from nbtasks.frames import Frame, Part
@@ -29,8 +29,8 @@ class Loader:
     def __init__(self, queue: Queue, me: str, engine: Engine) -> None:
         self.queue, self.me, self.engine = queue, me, engine
 
-    def load(self, ticket: Ticket) -> tuple[Flight, Outcome | None]:
-        """The flight of a claimed ticket with its shipment, if it is to be shipped; or with the outcome that it ends with.
+    def load(self, ticket: Ticket) -> tuple[BridgedTask, Outcome | None]:
+        """The task of a claimed ticket with its shipment, if it is to be shipped; or with the outcome that it ends with.
 
         Raises OSError when a file of the queue cannot be read or written just now.
         """
@@ -39,35 +39,35 @@ class Loader:
             spec = records.decode_spec(call.body)
         except (FrameError, PayloadError, FileNotFoundError) as error:
             spec = records.damaged_spec(ticket.id, error)
-            return Flight(spec, ticket), self.ended(ticket, error, "damaged")
-        flight = Flight(spec, ticket)
+            return BridgedTask(spec, ticket), self.ended(ticket, error, "damaged")
+        task = BridgedTask(spec, ticket)
         if expiring.is_over(spec, ticket):
-            return flight, expiring.ended(ticket, self.me)[0]
+            return task, expiring.ended(ticket, self.me)[0]
         if self.queue.disk.exists(self.queue.layout.cancel_file(ticket.id)):
-            return flight, self.not_run(ticket, Status.CANCELLED, "")
-        if flight.is_errand:
-            return flight, None
+            return task, self.not_run(ticket, Status.CANCELLED, "")
+        if task.is_local:
+            return task, None
         try:
-            flight.shipment = self._ship(flight, call)
+            task.shipment = self._ship(task, call)
         # Whatever it holds, it costs no other task.
         except (NbtasksError, MemoryError, OverflowError, RecursionError) as error:
-            return flight, self.ended(ticket, error, "damaged" if isinstance(error, FrameError) else "")
-        return flight, self._mark(flight)
+            return task, self.ended(ticket, error, "damaged" if isinstance(error, FrameError) else "")
+        return task, self._mark(task)
 
-    def _mark(self, flight: Flight) -> Outcome | None:
+    def _mark(self, task: BridgedTask) -> Outcome | None:
         """On the disk before it goes anywhere: what must not run twice was started."""
-        if flight.spec.at_most_once:
+        if task.spec.at_most_once:
             try:
-                self.queue.disk.create(flight.path(self.queue, STARTED), [], flush=True)
+                self.queue.disk.create(task.path(self.queue, STARTED), [], flush=True)
             except FileExistsError:  # a power cut took back the claim, and not the mark
                 why = "lost: it had started when the power failed, so it does not run again unasked"
-                return self.not_run(flight.ticket, Status.FAILED, why, "lost")
+                return self.not_run(task.ticket, Status.FAILED, why, "lost")
         return None
 
-    def unmark(self, flight: Flight) -> None:
+    def unmark(self, task: BridgedTask) -> None:
         """It did not begin after all."""
-        if flight.spec.at_most_once:
-            self.queue.disk.remove(flight.path(self.queue, STARTED))
+        if task.spec.at_most_once:
+            self.queue.disk.remove(task.path(self.queue, STARTED))
 
     def not_run(self, ticket: Ticket, status: Status, reason: str, kind: str = "") -> Outcome:
         """How a delivery ends that did not run."""
@@ -82,8 +82,8 @@ class Loader:
         outcome = self.not_run(ticket, Status.FAILED, str(error) if kind else "", kind)
         return msgspec.structs.replace(outcome, failure=Failure(type=run.type_name(error), message=str(error)))
 
-    def _ship(self, flight: Flight, call: Frame) -> Shipment:
-        spec, ticket = flight.spec, flight.ticket
+    def _ship(self, task: BridgedTask, call: Frame) -> Shipment:
+        spec, ticket = task.spec, task.ticket
         parts = {f"call/{name}": part for name, part in call.parts.items()}
         for parent in spec.parents:
             parts |= self._value(parent)
@@ -101,7 +101,7 @@ class Loader:
             home=(self.queue.boot, self.queue.root),
         )  # fmt: skip
         bundle = wire.pack(self.queue.uuid, ticket, order, parts, self.queue.key, self._stored)
-        flight.offers = tuple(offers)
+        task.offers = tuple(offers)
         return Shipment(wire.key_of(ticket), spec.lane, spec.priority, f"{spec.name} {spec.short}", bundle)
 
     def _stored(self, part: Part) -> list[str]:

@@ -20,8 +20,8 @@ from rq.job import Job, JobStatus
 
 from nbtasks.engines import far
 from nbtasks.engines.channel_redis import FarRedis, RedisChannel, named, talking
-from nbtasks.engines.foreign import TTL, Abilities, Shipment, Sight, State
-from nbtasks.engines.nurseries import Shared
+from nbtasks.engines.foreign import TTL, Abilities, Seen, Shipment, State
+from nbtasks.engines.runners import SharedRunners
 from nbtasks.engines.urls import EngineUrl
 
 _INLINE = 32 << 10  # bytes of a bundle that go into the job itself, which RQ compresses
@@ -85,7 +85,7 @@ class Rq(RedisChannel):
             pipe.set(named(self.queue, "bundle", f"{name}:{number}"), bytes(view[at : at + _PIECE]), ex=TTL)
         return f"{self.queue}:bundle:{name}", len(pieces)
 
-    def in_flight(self, keys: Sequence[str]) -> dict[str, Sight]:
+    def in_flight(self, keys: Sequence[str]) -> dict[str, Seen]:
         """As `Engine`. A job that a worker took out of its queue counts as running: if nothing is heard of it, it was lost."""
         with talking(self.url.shown):
             jobs = self._jobs(keys)
@@ -97,27 +97,25 @@ class Rq(RedisChannel):
             waiting: set[Any] = set()
             for origin in origins:
                 waiting.update(self.client.lrange(f"{rq.Queue.redis_queue_namespace_prefix}{origin}", 0, -1))
-            return {
-                key: self._sight(jobs[key], status, waiting) for key, (status, _) in zip(keys, answers, strict=True)
-            }
+            return {key: self._seen(jobs[key], status, waiting) for key, (status, _) in zip(keys, answers, strict=True)}
 
     def _jobs(self, keys: Sequence[str]) -> dict[str, str]:
         """The job of each key: of a batch the same."""
         marks: Any = self.client.mget([named(self.queue, "sent", key) for key in keys])
         return {key: mark.decode() if mark else job_id(key) for key, mark in zip(keys, marks, strict=True)}
 
-    def _sight(self, job: str, status: bytes | None, waiting: set[Any]) -> Sight:
+    def _seen(self, job: str, status: bytes | None, waiting: set[Any]) -> Seen:
         if status is None:
-            return Sight(State.UNKNOWN)
+            return Seen(State.UNKNOWN)
         word = JobStatus(status.decode())
         if word not in _ENDED:
-            return Sight(State.QUEUED if job.encode() in waiting else State.RUNNING)
+            return Seen(State.QUEUED if job.encode() in waiting else State.RUNNING)
         words = ""
         if word is JobStatus.FAILED:
             with contextlib.suppress(rq.exceptions.NoSuchJobError):
                 result = Job.fetch(job, connection=self.client).latest_result()
                 words = (result.exc_string or "").strip().rpartition("\n")[2] if result is not None else ""
-        return Sight(State.ENDED, words)
+        return Seen(State.ENDED, words)
 
     def forget(self, keys: Sequence[str], *, ended: bool) -> None:
         """As `Engine`. RQ itself drops the job when it has ended well."""
@@ -165,7 +163,9 @@ def run(argument: bytes | tuple[str, int]) -> None:
     patience = client.get_retry()
     client.set_retry(Retry(NoBackoff(), 0))  # while the task runs, nobody sleeps over a broker that is down
     try:
-        far.run(argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), Shared())
+        far.run(
+            argument if isinstance(argument, bytes) else _fetch(client, *argument), FarRedis(client), SharedRunners()
+        )
     finally:
         client.set_retry(patience or Retry(ExponentialBackoff(), 3))  # RQ's own steps that follow may wait
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from nbtasks.engines import batches
-from nbtasks.engines.batches import Habits
+from nbtasks.engines.batches import Durations
 from nbtasks.engines.foreign import Shipment
 from nbtasks.errors import FrameError
 from nbtasks.outcome import Outcome
@@ -30,31 +30,31 @@ def keys(found: list[Shipment]) -> list[int]:
 
 
 def test_what_was_seen_to_be_short_is_expected_to_be() -> None:
-    habits = Habits()
+    durations = Durations()
     for _ in range(3):
-        assert habits.expect(SPEC) == math.inf
-        habits.note(SPEC, ended(0.005))
-    assert habits.expect(SPEC) == 0.005
-    habits.note(SPEC, ended(0.5))
-    habits.note(SPEC, ended(0.005))
-    assert habits.expect(SPEC) == 0.4
-    habits.doubt(SPEC)
-    assert habits.expect(SPEC) == math.inf
+        assert durations.expect(SPEC) == math.inf
+        durations.note(SPEC, ended(0.005))
+    assert durations.expect(SPEC) == 0.005
+    durations.note(SPEC, ended(0.5))
+    durations.note(SPEC, ended(0.005))
+    assert durations.expect(SPEC) == 0.4
+    durations.doubt(SPEC)
+    assert durations.expect(SPEC) == math.inf
 
 
 def test_a_failure_says_nothing_of_how_long_it_takes() -> None:
-    habits = Habits()
+    durations = Durations()
     for _ in range(5):
-        habits.note(SPEC, ended(0.005, Status.FAILED))
-    assert habits.expect(SPEC) == math.inf
+        durations.note(SPEC, ended(0.005, Status.FAILED))
+    assert durations.expect(SPEC) == math.inf
 
 
 @pytest.mark.parametrize("facts", [{"kind": "cell"}, {"need": "c"}, {"at_most_once": True}, {"timeout": 5.0}], ids=str)
 def test_what_has_to_be_looked_after_goes_alone(facts: dict[str, object]) -> None:
-    habits = Habits()
+    durations = Durations()
     for _ in range(3):
-        habits.note(SPEC, ended(0.005))
-    assert habits.expect(Spec(**({"id": SPEC.id, "name": "step", "need": "f"} | facts))) == math.inf  # type: ignore[arg-type]
+        durations.note(SPEC, ended(0.005))
+    assert durations.expect(Spec(**({"id": SPEC.id, "name": "step", "need": "f"} | facts))) == math.inf  # type: ignore[arg-type]
 
 
 def test_a_batch_is_bounded_in_time_number_and_size() -> None:

@@ -29,7 +29,7 @@ def insist(action: Callable[[], T]) -> T:
             pause = min(_LONGEST, pause * 2)
 
 
-class Courier:
+class Sender:
     """Packs messages of one run and sends them."""
 
     def __init__(self, bundle: wire.Bundle, key: bytes, channel: FarChannel, token: str) -> None:

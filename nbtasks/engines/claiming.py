@@ -24,8 +24,8 @@ class Claim(NamedTuple):
     taken: Taken | None
 
 
-class Intake:
-    """The lines of the bridge `me` in some LANE@ENV. `worker` is the one that made it."""
+class Claiming:
+    """Claims for the bridge `me`, from the lines of some LANE@ENV. `worker` is the one that made it."""
 
     def __init__(self, queue: Queue, me: str, worker: str, places: list[str]) -> None:
         self.queue, self.me, self.worker = queue, me, worker

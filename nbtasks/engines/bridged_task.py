@@ -22,7 +22,7 @@ from nbtasks.spec import Spec
 _WRITE = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-class Flight:
+class BridgedTask:
     """A claimed ticket, the keys that the engine may know it by, and what its packets have brought.
 
     One that was taken over from another bridge is known to the engine by an earlier delivery than that of its ticket;
@@ -36,7 +36,7 @@ class Flight:
         self.in_batch = False  # it travels with others
         self.offers: tuple[str, ...] = ()
         self.taken: Taken | None = None  # the tokens that it holds
-        self.is_errand = spec.kind == "map"  # it makes tasks: that can be done only where the queue is
+        self.is_local = spec.kind == "map"  # it makes tasks: that can be done only where the queue is
         self.doubt = False  # the engine was away meanwhile, and may have forgotten
         self.begun = False
         self.is_running = False  # so the engine says

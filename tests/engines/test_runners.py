@@ -18,10 +18,10 @@ if os.fork():
     os._exit(0)
 while os.getppid() == worker:
     time.sleep(0.01)
-from nbtasks.engines.nurseries import Shared
-nursery = Shared()
-nursery._ask("f")
-print(nursery._process.pid, flush=True)
+from nbtasks.engines.runners import SharedRunners
+runners = SharedRunners()
+runners._ask("f")
+print(runners._process.pid, flush=True)
 """
 
 

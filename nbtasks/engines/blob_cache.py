@@ -73,7 +73,7 @@ def read(hash: str) -> bytes:
     return data
 
 
-class Cupboard:
+class BlobCache:
     """The blobs as the buffers of a bundle are mapped from them."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from nbtasks import payload, processes
 from nbtasks.capture import Capture
 from nbtasks.engines import local
 from nbtasks.engines.base import Delivery
-from nbtasks.engines.flights import Flight
+from nbtasks.engines.bridged_task import BridgedTask
 from nbtasks.queue import recovery
 from nbtasks.queue.deaths import Death
 from nbtasks.queue.directory import Queue
@@ -22,17 +22,17 @@ from nbtasks.queue.members import Stop
 from nbtasks.queue.tickets import Ticket
 
 
-class Errands:
+class LocalTasks:
     """The tasks that the bridge `me` has run here. `gone` is called with each that is over."""
 
-    def __init__(self, queue: Queue, me: str, gone: Callable[[Flight], None]) -> None:
+    def __init__(self, queue: Queue, me: str, gone: Callable[[BridgedTask], None]) -> None:
         self.queue, self.me, self.gone = queue, me, gone
-        self._running: dict[int, tuple[int, Flight]] = {}  # descriptor: process id and flight
+        self._running: dict[int, tuple[int, BridgedTask]] = {}  # descriptor: process id and task
 
-    def start(self, flight: Flight) -> None:
+    def start(self, task: BridgedTask) -> None:
         """Run a claimed ticket here."""
-        pid = local.fork_slot(lambda: self._deliver(flight.ticket), self.me)
-        self._running[os.pidfd_open(pid)] = pid, flight
+        pid = local.fork_slot(lambda: self._deliver(task.ticket), self.me)
+        self._running[os.pidfd_open(pid)] = pid, task
 
     def _deliver(self, ticket: Ticket) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, local.DRAIN):
@@ -52,22 +52,22 @@ class Errands:
 
     def collect(self) -> None:
         """Settle those that have ended."""
-        for fd, (pid, flight) in list(self._running.items()):
+        for fd, (pid, task) in list(self._running.items()):
             done, status = os.waitpid(pid, os.WNOHANG)
             if not done:
                 continue
             os.close(fd)
             del self._running[fd]
-            path = f"{self.queue.layout.running_folder(self.me)}/{flight.ticket}"
+            path = f"{self.queue.layout.running_folder(self.me)}/{task.ticket}"
             if self.queue.disk.exists(path):  # it died over it
                 recovery.lose(
-                    self.queue, self.me, flight.spec, flight.ticket, Death(reason=f"its process ended ({status})")
+                    self.queue, self.me, task.spec, task.ticket, Death(reason=f"its process ended ({status})")
                 )
-            self.gone(flight)
+            self.gone(task)
 
-    def stop(self, flight: Flight) -> None:
+    def stop(self, task: BridgedTask) -> None:
         """End one of them, for its task was cancelled: whoever takes its ticket next sees that."""
         for pid, one in self._running.values():
-            if one is flight:
+            if one is task:
                 with contextlib.suppress(ProcessLookupError):
                     processes.end_tree(pid, term=False)
