@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import celery
 import celery.signals
+import kombu.transport.redis
 
 from nbtasks import config
 from nbtasks.engines import celery_words as words
@@ -85,11 +86,10 @@ def _broker(url: EngineUrl) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings, and options of the transport, for an address as we write it."""
     if url.transport.startswith("amqp"):
         return {"broker_url": url.address}, {"confirm_publish": True}
-    own = {"client_name": CLIENT} | {
-        # Others on the same database have other ideas of when a message is to be given out again.
-        f"{name}_key": f"nbtasks:celery:{name}"
-        for name in ("unacked", "unacked_index", "unacked_mutex")
-    }
+    # What a worker holds and loses is made good by the bridge. Celery's own book of it costs an exchange for each message, and a
+    # worker that gives back what it held while Redis is away ends over it (kombu 5.7).
+    kombu.transport.redis.Channel.do_restore = False
+    own = {"client_name": CLIENT, "ack_emulation": False}
     if url.transport == "unix":
         address = url.address.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
         return {"broker_url": address.replace("&db=", "&virtual_host=")}, own

@@ -40,7 +40,6 @@ class CeleryOnRedis(RedisChannel):
 
     can = Abilities(
         priorities="Celery on Redis knows four priorities: of what it holds, 8 and 9 go first, then 5 to 7, 2 to 4, 0 and 1",
-        survive_restart="what it holds survives a restart of Redis only when Redis keeps it on its disk (appendonly yes)",
         blobs=True, batches=True,
     )  # fmt: skip
 

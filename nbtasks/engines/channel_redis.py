@@ -77,13 +77,17 @@ class RedisChannel:
         """Reach Redis; its version and what speaks against it. Raises EngineError."""
         try:
             with talking(self.url.shown):
-                info: Any = self.client.info("server") | self.client.info("memory")
+                info: Any = {}
+                for section in ("server", "memory", "persistence"):
+                    info |= self.client.info(section)
         except EngineDown as error:
             raise EngineError(f"{error}: start a redis-server there, or name another one") from error
         words = f"Redis {info.get('redis_version', '?')}"
         policy = info.get("maxmemory_policy", "noeviction")
         if info.get("maxmemory") and policy != "noeviction":
             words += f", which may drop what it holds when it is full (maxmemory-policy {policy}): noeviction is safe"
+        if not info.get("aof_enabled"):
+            words += ", which may forget what it holds when it restarts (appendonly no): such tasks are delivered again"
         return words
 
     # Packets.

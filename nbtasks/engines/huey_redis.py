@@ -37,7 +37,6 @@ class HueyRedis(RedisChannel):
     """The bridge's side."""
 
     can = Abilities(
-        survive_restart="what Huey holds survives a restart of Redis only when Redis keeps it on its disk (appendonly yes)",
         blobs=True, batches=True,
     )  # fmt: skip
 

@@ -35,7 +35,6 @@ class Rq(RedisChannel):
 
     can = Abilities(
         priorities="RQ knows two priorities: of what it holds, 6 to 9 go before 0 to 5",
-        survive_restart="what it holds survives a restart of Redis only when Redis keeps it on its disk (appendonly yes)",
         blobs=True, batches=True,
     )  # fmt: skip
 

@@ -24,7 +24,10 @@ class SlotNow(NamedTuple):
 
 
 class WorkerNow(NamedTuple):
-    """A worker and its slots. `member` is None for slots whose worker is not known: it is gone, or elsewhere."""
+    """A worker and its slots; one with a bridge has an entry for each task at the engine, or one without id.
+
+    `member` is None for slots whose worker is not known: it is gone, or elsewhere.
+    """
 
     member: Member | None
     slots: tuple[SlotNow, ...]
@@ -34,38 +37,54 @@ class Crew(NamedTuple):
     """All workers of a queue."""
 
     workers: tuple[WorkerNow, ...]
-    room: int  # how many tasks can run at once
-    busy: int
+    room: int  # how many tasks can run at once on the hosts of the workers
+    busy: int  # how many do
+    sent: int = 0  # tasks at other engines
 
     @property
     def words(self) -> str:
         """In one line, for a summary."""
-        known = sum(worker.member is not None for worker in self.workers)
+        known = [worker.member for worker in self.workers if worker.member is not None]
         if not known:
-            return f"no worker, {self.busy} running" if self.busy else "no worker"
-        workers = "1 worker" if known == 1 else f"{known} workers"
-        return f"{workers}, {self.busy} of {self.room} slots busy"
+            running = self.busy + self.sent
+            return f"no worker, {running} running" if running else "no worker"
+        found = ["1 worker" if len(known) == 1 else f"{len(known)} workers"]
+        if self.room:
+            found.append(f"{self.busy} of {self.room} slots busy")
+        if engines := sorted({member.engine for member in known if members.is_foreign(member)}):
+            found.append(f"{self.sent} task{'s' * (self.sent != 1)} at {' and '.join(engines)}")
+        return ", ".join(found)
 
 
 def read_crew(store: Store, places: Iterable[Place]) -> Crew:
     """The workers that live, with their slots; `places` has those of all tasks that run."""
-    running = {place.slot or "": place for place in places if place.status is Status.RUNNING}
+    running: dict[str, list[Place]] = {}
+    for place in places:
+        if place.status is Status.RUNNING:
+            running.setdefault(place.slot or "", []).append(place)
     slots: dict[str, list[SlotNow]] = {}
-    known: set[str] = set()
+    sent = 0
     for member in members.list_slots(store):
         if processes.is_alive(member.process) is not False:
-            known.add(member.name)
-            slots.setdefault(member.worker, []).append(_slot(store, member.name, running.get(member.name)))
+            held = running.pop(member.name, [])
+            sent += len(held) * members.is_foreign(member)
+            slots.setdefault(member.worker, []).extend(_slots(store, member.name, held))
     workers = [
         WorkerNow(member, tuple(sorted(slots.pop(member.name, []), key=_order)))
         for member in members.list_workers(store)
     ]
     others = [slot for left in slots.values() for slot in left if slot.id]
-    others += [_slot(store, name, place) for name, place in running.items() if name not in known]
+    others += [slot for name, held in running.items() for slot in _slots(store, name, held)]
     if others:
         workers.append(WorkerNow(None, tuple(others)))
-    room = sum(worker.member.slots for worker in workers if worker.member)
-    return Crew(tuple(workers), max(room, len(running)), len(running))
+    room = sum(one.member.slots for one in workers if one.member and not members.is_foreign(one.member))
+    busy = sum(bool(slot.id) for worker in workers for slot in worker.slots) - sent
+    return Crew(tuple(workers), max(room, busy), busy, sent)
+
+
+def _slots(store: Store, name: str, held: list[Place]) -> list[SlotNow]:
+    """One for each task that this member has; a single one when it is idle."""
+    return [_slot(store, name, place) for place in held or [None]]
 
 
 def _slot(store: Store, name: str, place: Place | None) -> SlotNow:

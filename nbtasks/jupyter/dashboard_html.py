@@ -13,10 +13,12 @@ from nbtasks.jupyter import markup, words
 from nbtasks.jupyter.dashboard_crew import Crew, SlotNow, WorkerNow
 from nbtasks.jupyter.shown import MARKS
 from nbtasks.jupyter.tables import Row
+from nbtasks.queue import members
 from nbtasks.status import Status
 
 ROW = 28  # pixels
 _MINUTES = 15
+_LISTED = 20  # tasks of one worker
 _SHORTEST = 10.0  # seconds on the timeline
 _FONT = (
     "font-size:13px;line-height:1.45;font-family:var(--jp-ui-font-family,system-ui,sans-serif);"
@@ -169,13 +171,17 @@ def _worker(worker: WorkerNow, names: Mapping[str, str], now: float) -> str:
         head = "<b>slots of no worker here</b>"
     else:
         facts = [f"pid {member.process.pid}", f"lanes {', '.join(member.lanes)}" if member.lanes else ""]
-        facts += [f"{member.slots} slots" if member.slots != 1 else "1 slot", member.engine]
+        facts += [] if members.is_foreign(member) else [words.plural(member.slots, "slot")]
+        facts += [member.engine]
         facts += [f"since {words.moment_near(member.started, now)}", "started by itself" if member.auto else ""]
         said = markup.escape(" · ".join(filter(None, facts)))
         head = f'<b>worker {markup.escape(member.name[2:])}</b>&ensp;<span style="{_QUIET}">{said}</span>'
     busy = sum(bool(slot.id) for slot in worker.slots)
-    idle = member.slots - busy if member is not None else 0
-    lines = [_slot(slot, names, now) for slot in worker.slots if slot.id]
+    is_here = member is not None and not members.is_foreign(member)
+    idle = member.slots - busy if member is not None and is_here else 0
+    lines = [_slot(slot, names, now) for slot in worker.slots[:_LISTED] if slot.id]
+    if busy > _LISTED:
+        lines.append(f'<div style="padding-left:16px;{_QUIET}">and {words.plural(busy - _LISTED, "task")} more</div>')
     if idle > 0:
         lines.append(f'<div style="padding-left:16px;{_QUIET}">{words.plural(idle, "slot")} idle</div>')
     return f'<div style="margin-bottom:6px"><div>{head}</div>{"".join(lines)}</div>'

@@ -215,6 +215,20 @@ def test_workers_and_what_their_slots_run(queue: Queue) -> None:
     assert re.search(rf"worker abc.*2 slots.*train\s+{spec.short}\s+0:0\d.*1 slot idle", screen.text, re.DOTALL)
 
 
+def test_a_worker_with_an_engine_shows_what_is_there(queue: Queue) -> None:
+    me, engine = processes.identify(), "dask://cluster:8786"
+    register(queue, Member(name="w-abc", process=me, started=time.time(), lanes=("default",), slots=2, engine=engine))
+    register(queue, Member(name="s-1", process=me, started=time.time(), worker="w-abc", engine=engine))
+    for number in range(22):
+        put(queue, f"train {number}")
+        claim(queue)
+    screen = Screen(queue)
+    assert f"1 worker, 22 tasks at {engine}" in screen.text
+    assert re.search(rf"worker abc.*{engine}.*train 0.*and 2 tasks more", screen.text, re.DOTALL)
+    assert "idle" not in screen.text
+    assert "slot" not in screen.text.partition("worker abc")[2]
+
+
 def test_the_timeline_can_be_read(queue: Queue) -> None:
     for name in ("one", "two"):
         end(queue, put(queue, name))
