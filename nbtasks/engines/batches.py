@@ -17,9 +17,9 @@ from nbtasks.outcome import Outcome
 from nbtasks.spec import Spec
 from nbtasks.status import Status
 
-_TIME, _COUNT, _SIZE = 0.05, 16, 16 << 10  # seconds, tasks and bytes of one batch, at most
+_TIME, _COUNT, _SIZE = 0.08, 16, 16 << 10  # seconds, tasks and bytes of one batch, at most
 _SEEN = 3  # of a name, before it is said to be short
-_FADES = 0.8  # what the longest of the last ones counts for, with each that follows
+_FADES = 0.5  # what the longest of the last ones counts for, with each that follows
 _NAMES = 1000
 _MARK = b"nbtasks batch\n"
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode

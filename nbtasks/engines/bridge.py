@@ -26,7 +26,7 @@ from nbtasks.queue.directory import Queue
 from nbtasks.queue.members import Member
 
 _LISTING = 10.0  # seconds between looks that make good a lost hint
-_PACE = 0.05  # seconds in which an engine that has enough to do is given something once: in numbers it costs less
+_PACE = 0.1  # seconds in which an engine that has enough to do is given something once: in numbers it costs less
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries to reach an engine that is down
 _MANY = 16  # in flight; when there are more, one exchange is for what came within
 _BREATH = 0.02  # seconds

@@ -1,9 +1,10 @@
 """The channel over Dask: what a task shows is kept by the scheduler, how it ends is its result in Dask.
 
 All names begin with ``nbtasks:UUID:`` of the queue. Published datasets: ``task:CHANNEL:KEY`` is the Dask future (of a batch:
-``KEY+KEY…``), held so for a bridge that comes back; ``out:CHANNEL:KEY:NUMBER`` a packet, ``blob:HASH`` a blob. ``permit:KEY`` is a Dask queue with room for
-one entry: whoever puts one in has taken the place of the one run that may begin. The events ``stop:KEY`` and ``terminate:KEY``
-ask a run to stop, the topic ``news:CHANNEL`` tells a bridge that there is a packet. Nothing is installed on the scheduler.
+``KEY+KEY…``), held so for a bridge that comes back; ``out:CHANNEL:KEY:NUMBER`` a packet, ``blob:HASH`` a blob. ``permit:NAME`` is a Dask queue with room for
+one entry, for each task of Dask: whoever puts one in has taken the place of the one run that may begin, with all that it brings.
+The events ``stop:KEY`` and ``terminate:KEY`` ask a run to stop, the topic ``news:CHANNEL`` tells a bridge that there is a packet.
+Nothing is installed on the scheduler.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def named(queue: str, kind: str, *names: str | int) -> str:
     return ":".join(map(str, ("nbtasks", queue, kind, *names)))
 
 
+def name_of(keys: Sequence[str]) -> str:
+    """What a task of Dask is called there, by the keys that it brings. A batch is another task than its first one alone would be."""
+    return f"{keys[0]}+{len(keys)}" if len(keys) > 1 else keys[0]
+
+
 def key_and_number(name: str) -> tuple[str, int]:
     """The last two parts of the name of a packet."""
     key, number = name.rsplit(":", 2)[1:]
@@ -51,6 +57,15 @@ def words_of(error: Exception) -> str:
     """What Dask says of a task that failed there."""
     words = f"{type(error).__name__}: {error}".partition("\n")[0]
     return f"{words}: pip install 'nbtasks[dask]' on Dask's workers" if _NO_MODULE in words else words
+
+
+async def take_place(scheduler: Any, queue: str, name: str, token: str) -> bool:
+    """Take the place of the one run that may begin, of the task with that name in Dask. False: another has it, or it is over."""
+    try:
+        await scheduler.queue_put(name=named(queue, "permit", name), data=token, timeout=AT_ONCE)
+    except (KeyError, TimeoutError):
+        return False
+    return True
 
 
 class Inbox:
@@ -89,6 +104,7 @@ class DaskTask:
     keys: tuple[str, ...]
     published: bool = False
     watcher: Any = None
+    revoked: bool = False  # we have its permit: nothing of it begins
     left: set[str] = field(init=False)  # those that are not over for us
 
     def __post_init__(self) -> None:
@@ -99,6 +115,10 @@ class DaskTask:
     def channel(self) -> str:
         """Of the bridge that has sent it."""
         return self.name.split(":")[3]
+
+    async def revoke(self, scheduler: Any, queue: str) -> None:
+        """See to it that nothing of it begins, unless it has."""
+        self.revoked = self.revoked or await take_place(scheduler, queue, name_of(self.keys), "")
 
 
 @dataclass(eq=False)
@@ -123,8 +143,10 @@ class FarDask:
     but become its result: Dask brings that to whoever holds the future, without a question of its own.
     """
 
-    def __init__(self, worker: Any) -> None:
+    def __init__(self, worker: Any, name: str) -> None:
         self.worker = worker
+        self.name = name  # of the task in Dask
+        self._is_mine: bool | None = None  # whether this is the run that may begin
         self._sent: dict[str, int] = {}  # by key: packets that the scheduler keeps
         self._last: dict[str, list[bytes]] = {}
         self._client: Any = None
@@ -147,20 +169,11 @@ class FarDask:
         return bool(self.begin_all(queue, [key], token))
 
     def begin_all(self, queue: str, keys: Sequence[str], token: str) -> set[str]:
-        """As `BatchChannel`."""
-        with talking("Dask's scheduler"):
-            taken = sync(self.worker.loop, self._take_places, queue, keys, token)
-        return {key for key, mine in zip(keys, taken, strict=True) if mine}
-
-    async def _take_places(self, queue: str, keys: Sequence[str], token: str) -> list[bool]:
-        return await asyncio.gather(*(self._take_place(named(queue, "permit", key), token) for key in keys))
-
-    async def _take_place(self, permit: str, token: str) -> bool:
-        try:
-            await self.worker.scheduler.queue_put(name=permit, data=token, timeout=AT_ONCE)
-        except (KeyError, TimeoutError):  # it is over for the bridge; another run has it
-            return False
-        return True
+        """As `BatchChannel`: all, or none."""
+        if self._is_mine is None:
+            with talking("Dask's scheduler"):
+                self._is_mine = sync(self.worker.loop, take_place, self.worker.scheduler, queue, self.name, token)
+        return set(keys) if self._is_mine else set()
 
     def send(self, queue: str, channel: str, packet: bytes) -> None:
         """As `FarChannel`."""

@@ -156,7 +156,8 @@ class Dask:
 
 def run(bundle: bytes) -> dict[str, Told]:
     """What a worker of Dask runs."""
-    channel = FarDask(distributed.get_worker())
+    worker = distributed.get_worker()
+    channel = FarDask(worker, str(worker.get_current_task()))
     if not hasattr(_own, "runners"):
         _own.runners = TemplateRunners()
     far.run(bundle, channel, _own.runners)

@@ -18,7 +18,16 @@ from urllib.parse import urlsplit
 from distributed import Client, wait
 from distributed.publish import PublishExtension
 
-from nbtasks.engines.channel_dask import AT_ONCE, DaskTask, Inbox, Run, key_and_number, named, talking, words_of
+from nbtasks.engines.channel_dask import (
+    DaskTask,
+    Inbox,
+    Run,
+    key_and_number,
+    name_of,
+    named,
+    talking,
+    words_of,
+)
 from nbtasks.engines.foreign import EngineDown, EngineFull, Received, Seen, Shipment, State
 
 _PACE, _LONGEST = 0.01, 0.15  # seconds until results are fetched again, for each that came last; at most
@@ -125,9 +134,8 @@ class Line:
         rpc, me = self.client.scheduler, self.client.id
         await asyncio.gather(
             *(
-                rpc.queue_create(name=named(self.queue, "permit", key), client=me, maxsize=1)
+                rpc.queue_create(name=named(self.queue, "permit", name_of(one.keys)), client=me, maxsize=1)
                 for one in shipments
-                for key in one.keys
             )
         )
         data = [one.bundle if len(one.bundle) <= _INLINE else await self._scatter(one.bundle) for one in shipments]
@@ -150,8 +158,7 @@ class Line:
 
     def _give(self, lane: str, priority: int, calls: Mapping[tuple[str, ...], Any]) -> list[DaskTask]:
         wanted = None if lane == "default" else {f"nbtasks-{lane}": 1}
-        # A batch is another task than its first one alone would be.
-        graph = {f"{keys[0]}+{len(keys)}" if len(keys) > 1 else keys[0]: call for keys, call in calls.items()}
+        graph = {name_of(keys): call for keys, call in calls.items()}
         rank, names = priority - 5, [named(self.queue, "task", self.channels[0], "+".join(keys)) for keys in calls]
         futures = self.client.get(graph, list(graph), sync=False, priority=rank, resources=wanted, fifo_timeout="1s")
         return [self._start(DaskTask(*one)) for one in zip(names, futures, calls, strict=True)]
@@ -243,35 +250,29 @@ class Line:
     # Stopping and forgetting.
 
     async def stop(self, words: Mapping[str, str]) -> set[str]:
-        """Ask these to stop; those whose place could be taken, so that they never begin."""
+        """Ask these to stop; those whose place could be taken, so that they never begin, nor does what travels with them."""
         kinds = {"cancel": ("stop",), "terminate": ("terminate", "stop")}
         for key, word in words.items():
             if key in self.runs:
                 self.runs[key].stopped = True
             for kind in kinds[word]:
                 await self.client.scheduler.event_set(name=named(self.queue, kind, key))
-        revoked = await asyncio.gather(*(self._try_revoke(key) for key in words))
-        return {key for key, never in zip(words, revoked, strict=True) if never}
-
-    async def _try_revoke(self, key: str) -> bool:
-        try:
-            name = named(self.queue, "permit", key)
-            await self.client.scheduler.queue_put(name=name, data="", timeout=AT_ONCE)
-        except (KeyError, TimeoutError):
-            return False
-        return True
+        dask_tasks = {self.runs[key].dask_task for key in words if key in self.runs}
+        await asyncio.gather(*(one.revoke(self.client.scheduler, self.queue) for one in dask_tasks))
+        return {key for key in words if key in self.runs and self.runs[key].dask_task.revoked}
 
     async def drop(self, keys: Iterable[str], packets: Iterable[str] = (), *, ended: bool = True) -> None:
-        """Forget these: without its permit a key cannot begin. `ended`: nor does it run any more."""
+        """Forget these: without its permit none of a message can begin. `ended`: nor does it run any more."""
         names = list(packets)
         for key in keys:
             run = self.runs.pop(key, None)
-            self.client._send_to_scheduler({"op": "queue_release", "name": named(self.queue, "permit", key)})
             if run is None:
                 continue
             run.dask_task.left.discard(key)
             if not run.dask_task.left:
                 names.append(run.dask_task.name)
+                permit = named(self.queue, "permit", name_of(run.dask_task.keys))
+                self.client._send_to_scheduler({"op": "queue_release", "name": permit})
                 run.dask_task.watcher.cancel()
                 run.dask_task.future.release()
             if run.stopped and ended:

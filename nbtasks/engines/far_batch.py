@@ -17,7 +17,7 @@ from nbtasks.engines.foreign import BatchChannel
 from nbtasks.engines.sender import Sender, insist
 from nbtasks.errors import EngineError
 
-_PATIENCE = 0.25  # seconds after which it was no batch of short tasks
+_PATIENCE = 0.3  # seconds after which it was no batch of short tasks
 _MUCH = 256 << 10  # bytes that are kept back at most
 
 
@@ -52,7 +52,9 @@ class Batch:
             insist(lambda: self._flush(last=True))
 
     def _has_next(self) -> bool:
-        """Whether the first that waits is ours; those that are not are left out."""
+        """Whether the first that waits is ours; those that are not are left out. After a while none begins any more."""
+        if time.monotonic() - self._since > _PATIENCE:
+            self._give_back()
         while self._waiting:
             key = self._waiting[0].key
             if key in self._mine or self.channel.begin(self.queue, key, self.token):

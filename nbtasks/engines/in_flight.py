@@ -22,7 +22,7 @@ from nbtasks.spec import Spec
 
 CHECK = 2.0  # seconds between two questions about what is in flight
 _BATCH, _BATCH_SIZE = 50, 8 << 20  # shipments, or bytes, that are sent at once
-_SHARES = 8  # of what is in flight, one batch is at most this part
+_SHARES = 6  # of what is in flight, one batch is at most this part
 _SHORTEST, _LONGEST = 0.1, 2.0  # seconds until an engine that was full is given something again
 
 

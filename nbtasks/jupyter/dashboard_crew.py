@@ -84,12 +84,10 @@ def read_crew(store: Store, places: Iterable[Place]) -> Crew:
 
 def _slots(store: Store, name: str, held: list[Place]) -> list[SlotNow]:
     """One for each task that this member has; a single one when it is idle."""
-    return [_slot(store, name, place) for place in held or [None]]
+    return [_slot(store, name, place) for place in held] or [SlotNow(name)]
 
 
-def _slot(store: Store, name: str, place: Place | None) -> SlotNow:
-    if place is None:
-        return SlotNow(name)
+def _slot(store: Store, name: str, place: Place) -> SlotNow:
     usage = members.find_usage(store, name, str(place.ticket))
     since = lookup.moved_at(place.path) or 0.0
     return SlotNow(name, place.ticket.id, since, usage.memory if usage else 0, usage.cores if usage else None)

@@ -37,7 +37,7 @@ def test_what_was_seen_to_be_short_is_expected_to_be() -> None:
     assert durations.expect(SPEC) == 0.005
     durations.note(SPEC, ended(0.5))
     durations.note(SPEC, ended(0.005))
-    assert durations.expect(SPEC) == 0.4
+    assert durations.expect(SPEC) == 0.25
     durations.doubt(SPEC)
     assert durations.expect(SPEC) == math.inf
 
@@ -58,10 +58,10 @@ def test_what_has_to_be_looked_after_goes_alone(facts: dict[str, object]) -> Non
 
 
 def test_a_batch_is_bounded_in_time_number_and_size() -> None:
-    assert keys(batches.gather(shipments(12), lambda one: 0.012, 8)) == [4, 4, 4]
+    assert keys(batches.gather(shipments(12), lambda one: 0.012, 8)) == [6, 6]
     assert keys(batches.gather(shipments(12), lambda one: 0.001, 8)) == [8, 4]
     assert keys(batches.gather(shipments(4, 6000), lambda one: 0.001, 8)) == [2, 2]
-    assert keys(batches.gather(shipments(3), lambda one: 0.04, 8)) == [1, 1, 1]
+    assert keys(batches.gather(shipments(3), lambda one: 0.05, 8)) == [1, 1, 1]
 
 
 def test_what_is_long_or_of_another_priority_goes_alone_and_in_its_turn() -> None:

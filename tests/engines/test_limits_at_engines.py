@@ -20,7 +20,6 @@ from tests.engines.servers import Desk, HueySqlite, Place, opened, use
 from tests.worker import calls
 from tests.worker.tools import Worker, kill, lines, submit_cell, until
 
-pytestmark = pytest.mark.xdist_group("engine-limits")
 WAIT = 40
 _AT_ONCE = 1.0  # seconds; whoever waits looks by itself, whether a ring was lost, after a second or more
 
