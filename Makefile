@@ -27,7 +27,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tools browser systemd redis rabbitmq venv demo test lint format bench torture clean
+.PHONY: help deps tools browser systemd redis rabbitmq venv demo test lint compiled format bench torture clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -82,14 +82,19 @@ format: venv  ## format, and mend what the linter can mend
 # What comes from Debian and what comes from PyPI, side by side.
 # Four processes on two cores: tests mostly wait, for processes that they start and end.
 test:  ## lint, types and all tests of the first tier
-	@$(MAKE) --no-print-directory -j2 tools lint
-	@$(PY) -m compileall -q -j 2 nbtasks  # else processes that may not write it compile it anew, each of them
+	@$(MAKE) --no-print-directory -j2 tools lint compiled
 	@$(PY) -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+
+# Processes that may not write what they compiled (PYTHONDONTWRITEBYTECODE) would compile it anew, each of them. With its
+# assertions rewritten pytest alone compiles a test, so it collects them once. What is wrong with them, the tests will say.
+compiled: venv
+	@$(PY) -m compileall -q nbtasks tests
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -qq --collect-only -m '' >/dev/null 2>&1 || true
 
 bench: venv  ## speed, side by side with others, in one run
 	@$(PY) -m tests.benchmarks
 
-torture: venv rabbitmq redis  ## long random kills
+torture: venv rabbitmq redis browser  ## the nightly tier: long random kills, and second front ends
 	@$(PY) -m pytest -q -m torture --timeout=3600
 
 clean:  ## remove .venv and what the tools left

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from nbtasks import config, processes
 from nbtasks.queue import members
@@ -20,18 +23,20 @@ from tests import reaper
 
 Report = pytest.TestReport | pytest.CollectReport
 
+# nbformat brings jsonschema, and that, where it is installed, this package, which takes two seconds to make its grammars: for
+# a check of which nobody here asks. Each process that collects tests would spend them.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
-# What takes longest begins first, so that no process is still busy when the others are done. A file runs in one process.
+# What takes longest begins first, so that no process is still busy when the others are done. See `_together`.
 LONGEST = """
-    test_howto test_notebooks browser/test_strips test_notebook_tasks jupyter/test_headless
-    engines/test_contract_dask browser/test_dashboard faults/test_steps browser/test_life jupyter/test_thirty_cells
-    engines/test_contract_celery browser/test_newcomer engines/test_contract_rq browser/test_hostile
-    engines/test_limits_at_engines jupyter/test_again queue/test_directory engines/test_celery faults/test_pipelines
-    engines/test_notebook_06 browser/test_graph test_cells test_graph engines/test_contract_huey_redis
+    browser test_howto test_notebooks test_notebook_tasks engines/test_contract_dask faults/test_steps
+    jupyter/test_thirty_cells jupyter/test_headless engines/test_contract_celery engines/test_contract_rq
+    engines/test_limits_at_engines jupyter/test_again engines/test_celery faults/test_pipelines
+    engines/test_notebook_06 queue/test_directory test_cells test_graph engines/test_contract_huey_redis
     jupyter/test_kernel engines/test_contract_huey_sqlite engines/test_bridging worker/test_schedules
     test_architecture worker/test_tokens engines/test_huey worker/test_slot engines/test_dask test_cache_keys
     test_api faults/test_random jupyter/test_strips worker/test_crew jupyter/test_dashboard test_handle
-    browser/test_harness queue/test_recovery test_cache
+    queue/test_recovery test_cache
 """.split()
 
 
@@ -40,10 +45,29 @@ def pytest_configure() -> None:
     reaper.watch_this_process()
 
 
+def _together(file: str) -> str:
+    """What one process runs: the tests of a file (``tests/….py``), and all that share Chromium and the Jupyter servers."""
+    name = file.removeprefix("tests/").removesuffix(".py")
+    return "browser" if name.startswith("browser/") else name
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longest files first."""
-    order = {f"{Path(__file__).parent}/{name}.py": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(str(item.path), len(order)))
+    """Longest first."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(_together(item.nodeid.partition("::")[0]), len(order)))
+
+
+class Together(LoadFileScheduling):
+    """``--dist loadfile``, with all browser tests in one process: so servers and Chromium start once, and not in each."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _together(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Who gives the tests to the processes."""
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import io
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -38,9 +38,10 @@ class Module:
     def is_package(self) -> bool:
         return self.path.name == "__init__.py"
 
-    def imports(self) -> Iterator[tuple[str, int, bool]]:
+    @cached_property
+    def imports(self) -> list[tuple[str, int, bool]]:
         """(module of ours, line, whether at top level) for each import that happens at run time."""
-        yield from self._imports(self.tree, top=True)
+        return list(self._imports(self.tree, top=True))
 
     def _imports(self, node: ast.AST, top: bool) -> Iterator[tuple[str, int, bool]]:
         for child in ast.iter_child_nodes(node):
@@ -71,6 +72,7 @@ def modules() -> list[Module]:
     return [Module(path) for path in sorted((ROOT / "nbtasks").rglob("*.py"))]
 
 
+@cache
 def is_module(name: str) -> bool:
     """Whether a dotted name is a file or a package of ours."""
     path = ROOT.joinpath(*name.split("."))

@@ -154,20 +154,20 @@ def test_imports_go_down_the_tree() -> None:
     offenders = [
         f"{where(module, line)} imports {target}: {why}"
         for module in MODULES
-        for target, line, top in module.imports()
+        for target, line, top in module.imports
         if (why := may_import(module, target, top))
     ]
     report(offenders, "A file imports only from files above it in FLOORS:")
 
 
 def test_allowed_lazy_imports_are_all_used() -> None:
-    used = {(module.name, target) for module in MODULES for target, _, top in module.imports() if not top}
+    used = {(module.name, target) for module in MODULES for target, _, top in module.imports if not top}
     unused = [f"{who} -> {whom}" for who, whom in LAZY if who in NAMES and (who, whom) not in used]
     report(unused, "LAZY allows what nobody does any more:")
 
 
 def test_no_cycles() -> None:
-    graph = {m.name: {target for target, _, top in m.imports() if top and target in NAMES} for m in MODULES}
+    graph = {m.name: {target for target, _, top in m.imports if top and target in NAMES} for m in MODULES}
     cycles: list[str] = []
     finished: set[str] = set()
 

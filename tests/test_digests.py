@@ -13,18 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
-from sklearn.datasets import load_iris
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from nbtasks import payload
 from nbtasks.errors import PayloadError
 
-DATA, LABELS = load_iris(return_X_y=True)
+DATA = np.random.default_rng(1).normal(size=(150, 4))
+LABELS = (DATA @ [1.0, 2.0, 0.0, -1.0] > 0).astype(int) + (DATA[:, 1] > 1)
 
 
 class Point:
@@ -45,8 +39,38 @@ def frame() -> pd.DataFrame:
     return made
 
 
+# scikit-learn and scipy take seconds to load, which every process that collects this file would spend.
+
+
+def logistic(**options: Any) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(**options)
+
+
 def fitted() -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression()).fit(DATA, LABELS)
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), logistic()).fit(DATA, LABELS)
+
+
+def forest() -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(5).fit(DATA, LABELS)
+
+
+def neighbours() -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier().fit(DATA, LABELS)
+
+
+def sparse() -> Any:
+    import scipy.sparse
+
+    return scipy.sparse.random(90, 90, 0.1, "csr")
 
 
 def same(obj: Any, use: Callable[[Any], object]) -> bool:
@@ -72,9 +96,9 @@ READING: list[tuple[str, Callable[[], Any], Callable[[Any], object]]] = [
     ("text", lambda: frame()["c"], lambda s: (s.unique(), s.str.upper(), s == "x", s.astype("category"))),
     ("dates", lambda: pd.Series(pd.date_range("2026", periods=99)), lambda s: (s.dt.month, s.dt.year, s.max(), repr(s))),
     ("model", fitted, lambda m: (m.predict(DATA), m.score(DATA, LABELS), repr(m), m.get_params())),
-    ("forest", lambda: RandomForestClassifier(5).fit(DATA, LABELS), lambda m: (m.predict(DATA), m.feature_importances_)),
-    ("neighbours", lambda: KNeighborsClassifier().fit(DATA, LABELS), lambda m: m.predict_proba(DATA)),
-    ("sparse", lambda: sparse.random(90, 90, 0.1, "csr"), lambda m: (m.sum(), m @ m, m.T, m.has_sorted_indices, m[3])),
+    ("forest", forest, lambda m: (m.predict(DATA), m.feature_importances_)),
+    ("neighbours", neighbours, lambda m: m.predict_proba(DATA)),
+    ("sparse", sparse, lambda m: (m.sum(), m @ m, m.T, m.has_sorted_indices, m[3])),
     ("list", lambda: [3, "a", [1.5, None]], lambda x: (sorted(map(str, x)), x[::-1], len(x), x.index("a"))),
     ("dict", lambda: {"b": 1, "a": {2, 3}}, lambda x: (x["a"] | {4}, sorted(x), x.get("z"), dict(x))),
     ("set", lambda: {"b", "a", "c"}, lambda x: ("a" in x, x | {"d"}, sorted(x))),
@@ -110,10 +134,10 @@ CHANGING: list[tuple[str, Callable[[], Any], Callable[[Any], object]]] = [
     ("frame, type", frame, lambda df: put(df, "a", df["a"].astype("int32"))),
     ("frame, attributes", frame, lambda df: put(df.attrs, "unit", "m")),
     ("series", lambda: frame()["b"], lambda s: put(s, 3, 7.5)),
-    ("model", lambda: LogisticRegression(max_iter=1000), lambda m: m.fit(DATA, LABELS)),
+    ("model", lambda: logistic(max_iter=1000), lambda m: m.fit(DATA, LABELS)),
     ("model, again", fitted, lambda m: m.fit(DATA[:100], LABELS[:100])),
     ("model, option", fitted, lambda m: m.set_params(logisticregression__C=3.0)),
-    ("sparse", lambda: sparse.random(90, 90, 0.1, "csr"), lambda m: m.data.__imul__(2)),
+    ("sparse", sparse, lambda m: m.data.__imul__(2)),
     ("list, grown", lambda: [1], lambda x: x.append(1)),
     ("list, sorted", lambda: [3, 1, 2], lambda x: x.sort()),
     ("list, deep", lambda: [[[{"a": []}]]], lambda x: x[0][0][0]["a"].append(None)),

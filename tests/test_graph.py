@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -356,12 +357,14 @@ def members(queue: Queue, count: int, names: int = 3, layers: int = 4) -> nbtask
     queue.disk.replace(queue.layout.paused, b"")
     group = groups.new_group("drawn")
     before: list[str] = []
-    for layer in range(layers):
-        ids = [queue.new_id() for _ in range(count // layers)]
-        for at, id in enumerate(ids):
-            name = f"step{layer}-{at % names}<&>"
-            queue.put(Spec(id=id, name=name, env="nobody", group=group, after=tuple(before[at : at + 2])), [])
-        before = ids
+    # As if a worker flushed: else each submit would, by itself.
+    with contextlib.closing(queue.bell("flush", "f-test")):
+        for layer in range(layers):
+            ids = [queue.new_id() for _ in range(count // layers)]
+            for at, id in enumerate(ids):
+                name = f"step{layer}-{at % names}<&>"
+                queue.put(Spec(id=id, name=name, env="nobody", group=group, after=tuple(before[at : at + 2])), [])
+            before = ids
     return nbtasks.Pipeline(queue, group)
 
 

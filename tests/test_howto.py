@@ -25,7 +25,9 @@ import pytest
 from nbclient import NotebookClient
 from traitlets.config import Config
 
-from notebooks.run import COLOURS, as_text, stop_workers, surroundings
+from nbtasks.queue.directory import Queue
+from notebooks.run import COLOURS, as_text, surroundings
+from tests.conftest import stop_workers
 from tests.source import ROOT
 
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
@@ -78,7 +80,8 @@ class Desk:
 
     def __exit__(self, *_: object) -> None:
         self._kernel.close()
-        stop_workers(self.environment)
+        if os.path.exists(root := self.environment["NBTASKS_QUEUE"]):
+            stop_workers(Queue.open(root))
 
     def restart(self) -> None:
         """Another kernel, which knows nothing of the one before."""

@@ -64,6 +64,7 @@ def test_background_cells(executed: Executed) -> None:
     assert not re.search(r"\(\.\) |\(o\) ", text.partition("status     time")[0]), "no card is left in mid-air"
 
 
+@pytest.mark.torture  # in the first tier tests/browser/test_newcomer.py runs it, on a page
 @pytest.mark.timeout(300)
 def test_results_errors_and_coming_back(executed: Executed) -> None:
     text = executed("02-results-errors-and-coming-back")

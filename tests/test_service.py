@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import plistlib
-import shutil
 import stat
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 import nbtasks
 from nbtasks import cli, config, services
 from nbtasks.queue.directory import Queue
+from tests.systemd import verify
 from tests.worker import calls
 from tests.worker.tools import until
 
@@ -34,16 +34,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/nowhere")
     config.reset()
     return folder
-
-
-def verify(path: Path) -> str:
-    """What systemd has to say against a unit; "" when nothing."""
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not here: make systemd")
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--user", str(path)], capture_output=True, text=True, timeout=60
-    )
-    return done.stderr.strip() or ("" if done.returncode == 0 else f"exit code {done.returncode}")
 
 
 def printed(capsys: Capture, *options: str) -> str:

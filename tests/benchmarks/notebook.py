@@ -67,6 +67,6 @@ def measure(count: int = 1000, rounds: int = 60, watched: float = 15.0) -> dict[
             _listen(kernel, watched)
             rate = widgets.bytes / watched
             after = _cells(kernel, rounds)
-        stop_workers(folder, env)
+        stop_workers(folder)
     found = {"without": statistics.median(before), "with": statistics.median(after), "rate": rate}
     return found | {"worst of ten": statistics.quantiles(after, n=10)[-1]}

@@ -48,7 +48,7 @@ def measure(rounds: int = 9) -> dict[str, float]:
                 assert kernel.run(_LARGE).status == "ok"
                 for name, source in _CELLS.items():
                     found[name].append(_prompt(kernel, source))
-        stop_workers(folder, env)
+        stop_workers(folder)
     return {name: statistics.median(times[1:]) for name, times in found.items()}  # the first round loads modules
 
 

@@ -53,7 +53,10 @@ def queue_of(page: NotebookPage) -> Queue:
     return Queue.open(str(page.path.parent / ".nbtasks"))
 
 
-@pytest.mark.parametrize(("on", "theme", "width"), [("lab", "light", 1400), ("notebook", "dark", 1000)])
+@pytest.mark.parametrize(
+    ("on", "theme", "width"),
+    [pytest.param("lab", "light", 1400, marks=pytest.mark.torture), ("notebook", "dark", 1000)],
+)
 def test_a_queue_is_looked_through_and_tidied_up(open_notebook: Opener, on: str, theme: str, width: int) -> None:
     page = open_notebook([LOAD, TASKS, "%tasks"], on=on, theme=theme, width=width)
     page.messages.clear()  # what the front end says of itself while it starts

@@ -29,7 +29,9 @@ with nbtasks.pipeline("nightly") as p:
 p"""
 
 
-@pytest.mark.parametrize(("on", "theme"), [("lab", "light"), ("notebook", "dark")])
+@pytest.mark.parametrize(
+    ("on", "theme"), [pytest.param("lab", "light", marks=pytest.mark.torture), ("notebook", "dark")]
+)
 def test_a_graph_lives_and_stays(open_notebook: Opener, on: str, theme: str) -> None:
     page = open_notebook([LOAD, FLOW], on=on, theme=theme, width=1100, height=900)
     page.run(0)

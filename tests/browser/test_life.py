@@ -71,7 +71,7 @@ def both_themes(page: NotebookPage, name: str) -> None:
     page.shot(f"{name}-{page.theme}")
 
 
-@pytest.mark.parametrize("on", ["lab", "notebook"])
+@pytest.mark.parametrize("on", ["lab", pytest.param("notebook", marks=pytest.mark.torture)])
 def test_the_whole_life_of_a_card(open_notebook: Opener, on: str) -> None:
     page = open_notebook(CELLS, on=on, height=1500)
     page.run(0)

@@ -45,7 +45,9 @@ def parts(page: NotebookPage, cell: int = 1) -> list[str]:
     return [one.metadata["nbtasks"]["part"] for one in saved["cells"][cell].outputs if one.get("data")]
 
 
-@pytest.mark.parametrize(("on", "theme"), [("lab", "light"), ("notebook", "dark")])
+@pytest.mark.parametrize(
+    ("on", "theme"), [pytest.param("lab", "light", marks=pytest.mark.torture), ("notebook", "dark")]
+)
 def test_a_strip_lives_with_its_task_and_leaves_no_widget(open_notebook: Opener, on: str, theme: str) -> None:
     page = open_notebook([LOAD, TRAIN], on=on, theme=theme)
     start(page)

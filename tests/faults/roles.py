@@ -16,7 +16,7 @@ from nbtasks.queue import lookup
 from nbtasks.queue.check import check
 from nbtasks.queue.directory import Queue
 from nbtasks.worker.supervisor import run_worker
-from tests.worker.tools import lines, until
+from tests.worker.tools import lines, pause, until
 
 
 class Role:
@@ -105,14 +105,19 @@ def all_ended(queue: Queue) -> bool:
 def settle(queue: Queue, log: str, lanes: list[str], timeout: float = 30.0) -> None:
     """Let a clean worker run until all has ended."""
     clean = worker(queue, log, lanes=lanes)
-    deadline = time.monotonic() + timeout
+    begun = time.monotonic()
     try:
         while not all_ended(queue):
-            left = [os.path.relpath(place.path, queue.root) for place in lookup.live_tickets(queue)]
-            assert time.monotonic() < deadline, f"still there: {left[:50]} … {len(left)}\n{clean.said()[-5000:]}"
-            time.sleep(0.005)
+            waited = time.monotonic() - begun
+            assert waited < timeout, f"still there: {_left(queue)}\n{clean.said()[-5000:]}"
+            time.sleep(pause(waited))
     finally:
         clean.kill()
+
+
+def _left(queue: Queue) -> str:
+    left = [os.path.relpath(place.path, queue.root) for place in lookup.live_tickets(queue)]
+    return f"{left[:50]} … {len(left)}"
 
 
 def assert_sound(

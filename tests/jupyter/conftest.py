@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nbtasks.queue.directory import Queue
+from tests import conftest
 from tests.jupyter.kernel import Kernel
 
 Env = dict[str, str]
@@ -30,18 +30,17 @@ def env(home: str) -> Env:
     return own | {name: f"{home}/{folder}" for name, folder in folders.items()}
 
 
-def stop_workers(folder: Path, env: Env) -> None:
-    """Stop the workers of the folder's queue, and wait until they are gone."""
+def stop_workers(folder: Path) -> None:
+    """End the workers of the folder's queue, and wait until they are gone."""
     if (folder / ".nbtasks").exists():
-        command = [sys.executable, "-m", "nbtasks", "-q", str(folder), "stop", "--now", "--wait", "--timeout", "30"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env)
+        conftest.stop_workers(Queue.open(str(folder / ".nbtasks")))
 
 
 @pytest.fixture
 def folder(tmp_path: Path, env: Env) -> Iterator[Path]:
     """A folder for a notebook, with a queue of its own."""
     yield tmp_path
-    stop_workers(tmp_path, env)
+    stop_workers(tmp_path)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def _shared_kernel(tmp_path_factory: pytest.TempPathFactory, env: Env) -> Iterat
     with Kernel(folder, env) as kernel:
         kernel.load()
         yield kernel
-    stop_workers(folder, env)
+    stop_workers(folder)
 
 
 @pytest.fixture

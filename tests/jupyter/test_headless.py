@@ -64,7 +64,12 @@ def _run(path: Path, env: Env, module: str, *arguments: str) -> tuple[int, str]:
 
 
 RUNNERS = {"nbclient": with_nbclient, "papermill": with_papermill, "nbconvert": with_nbconvert}
-every_runner = pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
+
+
+def runners(*first_tier: str) -> pytest.MarkDecorator:
+    """Every runner; those that are not named here, at night only: to start papermill or nbconvert takes seconds."""
+    night = {name: () if name in first_tier else pytest.mark.torture for name in RUNNERS}
+    return pytest.mark.parametrize("run", [pytest.param(RUNNERS[name], id=name, marks=night[name]) for name in RUNNERS])
 
 
 def written(folder: Path, *sources: str) -> Path:
@@ -102,7 +107,7 @@ def assert_fitted(shown: dict[str, Any]) -> None:
     assert shown["text/html"].count('src="data:image/png;base64,') == 1, "the plot"
 
 
-@every_runner
+@runners("nbclient", "nbconvert")
 def test_without_any_option_a_later_cell_waits_for_what_it_reads(run: Run, folder: Path, env: Env) -> None:
     read = "print('score', model['score'])"
     waited = "%%background --wait\n# double it\ndoubled = 2 * model['score']"
@@ -116,7 +121,7 @@ def test_without_any_option_a_later_cell_waits_for_what_it_reads(run: Run, folde
     assert "84 succeeded" in text_of(last)
 
 
-@every_runner
+@runners("nbclient")
 def test_with_the_setting_every_background_cell_is_waited_for(run: Run, folder: Path, env: Env) -> None:
     path = written(folder, LOAD, f"%%background --as fit\n{FIT}", "print(fit.status)")
     code, said = run(path, env | {"NBTASKS_WAIT": "1"})
@@ -126,7 +131,7 @@ def test_with_the_setting_every_background_cell_is_waited_for(run: Run, folder: 
     assert text_of(last) == "succeeded\n"
 
 
-@every_runner
+@runners("nbclient", "papermill")
 def test_a_failure_that_is_waited_for_stops_the_run(run: Run, folder: Path, env: Env) -> None:
     path = written(folder, LOAD, f"%%background\n{RAISE}", NEXT)
     code, said = run(path, env | {"NBTASKS_WAIT": "1"})

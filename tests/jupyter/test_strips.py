@@ -23,7 +23,7 @@ def _attended(tmp_path_factory: pytest.TempPathFactory, env: Env) -> Iterator[Ke
     with Kernel(folder, env, attended=True) as kernel:
         kernel.load()
         yield kernel
-    stop_workers(folder, env)
+    stop_workers(folder)
 
 
 @pytest.fixture
@@ -164,4 +164,4 @@ def test_a_new_kernel_makes_the_strips_of_its_notebook_again(tmp_path: Path, env
         page.press("Cancel ")
         kernel.until(lambda: "cancelled" in card(load), "the end")
         del gate
-    stop_workers(tmp_path, env)
+    stop_workers(tmp_path)

@@ -205,7 +205,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory, env: Env) -> Iterator[Not
     with Kernel(folder, env) as kernel:
         kernel.run("%load_ext nbtasks")
         yield Notebook(kernel)
-    stop_workers(folder, env)
+    stop_workers(folder)
 
 
 def shown(cell: Cell) -> list[Output]:

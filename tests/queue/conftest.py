@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from nbtasks.queue.directory import Queue
+from tests.queue.tools import new_queue
 
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[Queue]:
-    """An empty queue, with somebody who seems to flush it: a submit without one flushes by itself, and takes long."""
-    queue = Queue(str(tmp_path / ".nbtasks"))
-    flusher = queue.bell("flush", "f-test")
-    yield queue
-    flusher.close()
+    """An empty queue, with somebody who seems to flush it."""
+    with new_queue(str(tmp_path / ".nbtasks")) as queue:
+        yield queue

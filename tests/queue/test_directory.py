@@ -25,7 +25,22 @@ from nbtasks.queue.layout import OUTCOME, new_id
 from nbtasks.queue.tickets import Ticket
 from nbtasks.spec import Spec
 from nbtasks.status import Status
-from tests.queue.tools import ADD, ENV, LINE, VALUE, Child, claim, dead_slot, end, finish, outcome, places, put, status
+from tests.queue.tools import (
+    ADD,
+    ENV,
+    LINE,
+    VALUE,
+    Child,
+    claim,
+    dead_slot,
+    end,
+    finish,
+    new_queue,
+    outcome,
+    places,
+    put,
+    status,
+)
 
 FAILED, QUEUED, SUCCEEDED, CANCELLED, WAITING = (
     Status.FAILED, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED, Status.WAITING,
@@ -655,17 +670,19 @@ def test_claim_and_finish_killed_at_every_step(queue: Queue, how: Status, retrie
 
     child_of_fresh(queue)
     for n in range(1, steps_of(queue.root, work) + 1):
-        parent, child = child_of_fresh(queue)
-        slot = dead_slot(queue, f"s-{n}")
-        killed_at(queue.root, n, lambda queue, slot=slot: work(queue, slot))  # type: ignore[misc]
-        assert check(queue, full=True) == []
-        recovery.sweep(queue, "w-1")
-        assert queue.names(queue.layout.running_folder(slot)) == []
-        while (ticket := Claimer(queue, "s-1", [LINE]).try_claim()) is not None:
-            finish(queue, queue.record(ticket.id).spec, ticket, how if ticket.id == parent.id else SUCCEEDED)
-        assert status(queue, parent) is how, f"step {n}"
-        assert status(queue, child) is how, f"step {n}"
-    assert check(queue, full=True) == []
+        # A queue for each step: to look at one is to read all of it.
+        with new_queue(f"{queue.root}-{n}") as fresh:
+            parent, child = child_of_fresh(fresh)
+            slot = dead_slot(fresh, f"s-{n}")
+            killed_at(fresh.root, n, lambda queue, slot=slot: work(queue, slot))  # type: ignore[misc]
+            assert check(fresh, full=True) == []
+            recovery.sweep(fresh, "w-1")
+            assert fresh.names(fresh.layout.running_folder(slot)) == []
+            while (ticket := Claimer(fresh, "s-1", [LINE]).try_claim()) is not None:
+                finish(fresh, fresh.record(ticket.id).spec, ticket, how if ticket.id == parent.id else SUCCEEDED)
+            assert status(fresh, parent) is how, f"step {n}"
+            assert status(fresh, child) is how, f"step {n}"
+            assert check(fresh, full=True) == []
 
 
 def test_cancel_and_retry_killed_at_every_step(queue: Queue) -> None:

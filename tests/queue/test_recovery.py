@@ -36,6 +36,7 @@ from tests.queue.tools import (
     end,
     finish,
     live_slot,
+    new_queue,
     outcome,
     places,
     put,
@@ -507,36 +508,40 @@ def test_who_died_is_remembered_until_all_that_it_had_is_settled(queue: Queue) -
 def test_recovery_killed_at_every_step(queue: Queue) -> None:
     """Whoever recovers may die too; the next one goes on, and each task has one fate."""
     for n in range(1, 400):
-        slot, me = dead_slot(queue, f"s-{n}"), dead_slot(queue, f"w-{n}")
-        specs = [
-            put(queue), put(queue, at_most_once=True), put(queue, at_most_once=True), put(queue), put(queue, retries=1),
-        ]  # fmt: skip
-        child = put(queue, after=(specs[1].id,))
-        tickets = [claim(queue, slot) for _ in specs]
-        started(queue, tickets[1])
-        write_outcome(queue, tickets[3])
-        queue.cancel(specs[4].id)
-        if not _recovery_killed(queue.root, n, me):
-            break
-        for _ in range(2):
-            sweep(queue, ME)
-        assert [status(queue, spec) for spec in (*specs, child)] == [
-            QUEUED,
-            FAILED,
-            QUEUED,
-            SUCCEEDED,
-            CANCELLED,
-            FAILED,
-        ], n
-        assert ended(queue, specs[1]).kind == "lost"
-        while ticket := Claimer(queue, "s-x", [LINE]).try_claim():
-            finish(queue, queue.record(ticket.id).spec, ticket, slot="s-x")
-        assert [status(queue, spec) for spec in (*specs, child)] == [
-            SUCCEEDED, FAILED, SUCCEEDED, SUCCEEDED, CANCELLED, FAILED,
-        ]  # fmt: skip
+        # A queue for each step: to look at one is to read all of it.
+        with new_queue(f"{queue.root}-{n}") as fresh:
+            if not _recovered_after_a_death(fresh, n):
+                break
     else:
         raise AssertionError("it never came to an end")
     assert n > 20
+
+
+def _recovered_after_a_death(queue: Queue, n: int) -> bool:
+    """False when recovery has fewer than `n` steps."""
+    slot, me = dead_slot(queue, f"s-{n}"), dead_slot(queue, f"w-{n}")
+    specs = [
+        put(queue), put(queue, at_most_once=True), put(queue, at_most_once=True), put(queue), put(queue, retries=1),
+    ]  # fmt: skip
+    child = put(queue, after=(specs[1].id,))
+    tickets = [claim(queue, slot) for _ in specs]
+    started(queue, tickets[1])
+    write_outcome(queue, tickets[3])
+    queue.cancel(specs[4].id)
+    if not _recovery_killed(queue.root, n, me):
+        return False
+    for _ in range(2):
+        sweep(queue, ME)
+    assert [status(queue, spec) for spec in (*specs, child)] == [
+        QUEUED, FAILED, QUEUED, SUCCEEDED, CANCELLED, FAILED,
+    ], n  # fmt: skip
+    assert ended(queue, specs[1]).kind == "lost"
+    while ticket := Claimer(queue, "s-x", [LINE]).try_claim():
+        finish(queue, queue.record(ticket.id).spec, ticket, slot="s-x")
+    assert [status(queue, spec) for spec in (*specs, child)] == [
+        SUCCEEDED, FAILED, SUCCEEDED, SUCCEEDED, CANCELLED, FAILED,
+    ]  # fmt: skip
+    return True
 
 
 def _recovery_killed(root: str, n: int, me: str) -> bool:

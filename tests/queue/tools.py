@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -29,6 +30,17 @@ ENV = "env"
 LINE = f"default@{ENV}@f"
 ADD = [payload.dump("function", sum), payload.dump("arguments", (([1, 2],), {}))]
 VALUE = [payload.dump("value", 3)]
+
+
+@contextmanager
+def new_queue(root: str) -> Iterator[Queue]:
+    """An empty queue, with somebody who seems to flush it: a submit without one flushes by itself, and takes long."""
+    queue = Queue(root)
+    flusher = queue.bell("flush", "f-test")
+    try:
+        yield queue
+    finally:
+        flusher.close()
 
 
 def put(queue: Queue, name: str = "train", **fields: Any) -> Spec:

@@ -32,8 +32,13 @@ def until(condition: Callable[[], T], timeout: float = 20.0, what: str = "") -> 
     while not (found := condition()):
         waited = time.monotonic() - begun
         assert waited < timeout, f"it never came: {what or condition}"
-        time.sleep(min(0.01, 0.002 + waited / 50))
+        time.sleep(pause(waited))
     return found
+
+
+def pause(waited: float) -> float:
+    """Seconds until one looks again who has waited so long."""
+    return min(0.01, 0.002 + waited / 50)
 
 
 def lines(path: object) -> list[str]:
