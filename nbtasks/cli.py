@@ -41,7 +41,7 @@ _notify = click.option("--notify", is_flag=True, help="Ring the terminal's bell 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script ``nbtasks``; ends the process."""
+    """Run a command line, that of this process unless given; ends the process."""
     sys.exit(run(arguments))
 
 

@@ -31,6 +31,10 @@ from tests.conftest import stop_workers
 from tests.source import ROOT
 
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
+# Pages whose engine has the contract, or whose subject has a file of tests.
+AT_NIGHT = (
+    "engines-celery", "from-a-laptop-to-a-dask-cluster", "from-huey-rq-celery", "notebooks-as-tasks", "use-the-redis-you-have",
+)  # fmt: skip
 BLOCK = re.compile(
     r"^```(python cell|python cell raises|sh run|text output)\n(.*?)^```$|^<!-- (restart) -->$", re.M | re.S
 )
@@ -154,7 +158,15 @@ def test_pages_are_found_and_have_cells() -> None:
     assert [page.name for page in PAGES if not any(blocks_of(page))] == ["notebooks-in-git.md"]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks_of(page))], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.torture if page.stem in AT_NIGHT else ())
+        for page in PAGES
+        if any(blocks_of(page))
+    ],
+    ids=lambda page: page.stem,
+)
 def test_page_is_true(page: Path, tmp_path: Path) -> None:
     with Desk(tmp_path) as desk:
         untrue = execute(desk, page)

@@ -83,6 +83,7 @@ def test_results_errors_and_coming_back(executed: Executed) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.torture  # what it shows has tests of its own: test_notebook_tasks.py
 def test_notebooks_as_tasks(executed: Executed) -> None:
     text = executed("04-notebooks-as-tasks")
     assert "{'r2': 0.473, 'rows': 442, 'path': './predictions-0.1.csv'}" in text

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.browser.conftest import LOAD, Opener
 
 
+@pytest.mark.torture  # the others use it
 def test_a_notebook_is_opened_run_saved_and_reloaded(open_notebook: Opener) -> None:
     page = open_notebook([LOAD, "from IPython.display import HTML\nHTML('<b id=here>2</b><button>Go</button>')"])
     page.run_all()

@@ -86,6 +86,7 @@ def test_never_more_at_once_at_the_engine_and_here_together(desk: Desk, here: Wo
     assert check(desk.queue) == []
 
 
+@pytest.mark.torture
 def test_never_more_at_once_while_bridges_are_killed(desk: Desk, here: Worker, places: str) -> None:
     desk.start()
     both = [nbtasks.using(limit=("a", 2), lane=lane) for lane in ("default", "near")]

@@ -1,6 +1,6 @@
 """Notebook 06 is true: with another engine in its one line, the same values and cards come back. On real servers.
 
-Here and with one engine in every run; with all of them in the long one.
+In the nightly tier: what it shows has tests of its own on each engine, in the contract.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def here(tmp_path_factory: pytest.TempPathFactory, home: str) -> Shown:
     return execute("processes", tmp_path_factory.mktemp("here"), home)
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(200)
 def test_it_shows_what_it_promises(here: Shown) -> None:
     text = "\n".join(here)

@@ -103,6 +103,7 @@ def assert_in_order(queue: Queue, members: dict[str, Member], ran: Sequence[str]
             assert ended[parent] < first[child], f"{child} began before {parent} had ended"
 
 
+@pytest.mark.torture
 def test_a_parent_of_thousands_and_a_child_of_thousands(alone: Queue, tmp_path: object) -> None:
     many = 1500
     ran = f"{tmp_path}/ran"

@@ -47,6 +47,7 @@ class Box:
 box = Box(1)
 """
 
+AT_NIGHT = ("sharp figures, and one as a value", "plotly, shown first")  # others show figures too
 CASES: dict[str, Case] = {
     "prints and stderr in order": Case("import sys, os\nprint('one')\nprint('two', file=sys.stderr)\nprint('three', end='')", only_front="sys os"),
     "the value of the last line": Case("{'b': [1, 2], 'a': None}"),
@@ -289,7 +290,9 @@ def on_screen(text: str) -> str:
     return "\n".join(rows)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.torture if name in AT_NIGHT else ()) for name in CASES]
+)
 def test_the_same_in_the_background(notebook: Notebook, name: str) -> None:
     case = CASES[name]
     first = "" if case.source.startswith("%%") else "# in front\n"
