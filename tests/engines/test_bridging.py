@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nbtasks
-from nbtasks import Status, config
+from nbtasks import Status, cli_doctor, config
 from nbtasks.engines import registry, urls
 from nbtasks.queue import members
 from nbtasks.queue.directory import Queue
@@ -118,9 +118,12 @@ def test_tasks_stay_queued_while_redis_is_full(desk: Desk, place: Rq, tmp_path: 
         tasks = [nbtasks.using(at_most_once=True).submit(calls.note, f"{tmp_path}/{number}") for number in range(5)]
         desk.worker.wait_for(r"is full: .* its tasks are queued again")
         until(lambda: all(task.status is Status.QUEUED for task in tasks))
+        until(lambda: "is full: it takes nothing" in tasks[0].reason)
+        assert "is full" in " ".join(one.sentence for one in cli_doctor.examine(desk.queue.root))
     finally:
         command(place, "CONFIG", "SET", "maxmemory", "0")
     nbtasks.gather(*tasks)
+    assert cli_doctor.examine(desk.queue.root) == []
     assert [lines(f"{tmp_path}/{number}") for number in range(5)] == [["ran"]] * 5
     assert {task.record.ticket.losses for task in tasks} == {0}
 
