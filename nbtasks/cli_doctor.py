@@ -36,6 +36,7 @@ def examine(root: str, *, full: bool = False) -> list[Finding]:
         *_inside(queue),
         *check(queue, full=full),
         *_unserved(queue),
+        *_engines(queue),
         *_overdue(queue),
         *_dead(queue),
         *_disk(queue),
@@ -75,6 +76,14 @@ def _unserved(queue: Queue) -> Iterator[Finding]:
         if env != config.env_tag():
             cure += f", with the Python environment {env} (this one is {config.env_tag()})"
         yield Finding("unserved", line, f"{tasks} in lane {lane} of environment {env}, and no worker serves it", cure)
+
+
+def _engines(queue: Queue) -> Iterator[Finding]:
+    """Engines that take nothing, or do not answer, as those have found who pass tasks on to them."""
+    for slot in members.list_slots(queue):
+        words = members.find_trouble(queue, slot.name)
+        if words and members.is_foreign(slot) and not members.is_dead(queue, slot.name):
+            yield Finding("engine", slot.name, words)
 
 
 def _overdue(queue: Queue) -> Iterator[Finding]:

@@ -170,8 +170,9 @@ def page_of(record: Record, *, lines: int) -> list[Text]:
     page += [Text(f"  {line}", style="blue") for line in bar_lines(record.progress())]
     if log := record.log_tail(lines).rstrip():
         page += [Text("\nlog", style="bold"), Text.from_ansi(clean(log))]
-    if record.outcome is not None and record.outcome.failure is not None:
-        page += [Text("\ntraceback", style="bold"), Text.from_ansi(clean(record.outcome.failure.traceback.rstrip()))]
+    failure = record.outcome and record.outcome.failure
+    if failure and failure.traceback.strip():  # what did not begin has none
+        page += [Text("\ntraceback", style="bold"), Text.from_ansi(clean(failure.traceback.rstrip()))]
     return page
 
 

@@ -59,7 +59,7 @@ def find_key() -> bytes:
     except FileNotFoundError:
         raise QueueError(
             f"there is no key at {path}, so nothing can be verified: run `nbtasks key export FILE` on the machine that "
-            f"submits, and `nbtasks key import FILE` here, or let NBTASKS_KEY_FILE name a copy of it"
+            f"submits, and `nbtasks key import FILE` where this worker runs, or let NBTASKS_KEY_FILE name a copy of it"
         ) from None
 
 

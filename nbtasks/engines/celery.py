@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import celery
 import celery.signals
-import kombu.transport.redis
 
 from nbtasks import config
 from nbtasks.engines import celery_words as words
@@ -86,6 +85,8 @@ def _broker(url: EngineUrl) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings, and options of the transport, for an address as we write it."""
     if url.transport.startswith("amqp"):
         return {"broker_url": url.address}, {"confirm_publish": True}
+    import kombu.transport.redis  # the bridge needs none of it, and it needs redis, whose absence it would hide
+
     # What a worker holds and loses is made good by the bridge. Celery's own book of it costs an exchange for each message, and a
     # worker that gives back what it held while Redis is away ends over it (kombu 5.7).
     kombu.transport.redis.Channel.do_restore = False
@@ -107,7 +108,10 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
     if _app is None:
-        _app = make_app(far_url())
+        try:
+            _app = make_app(far_url())
+        except OptionError as error:  # for the person who starts a worker
+            raise SystemExit(str(error)) from None
     return _app
 
 

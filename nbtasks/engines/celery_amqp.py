@@ -60,7 +60,7 @@ class CeleryOnAmqp:
             count = self.line.look(words.queue_name("default")).consumer_count
         except LookupError:
             count = 0
-        there = f"{count} Celery worker{'s' * (count != 1)}" if count else f"no Celery worker yet: {words.START}"
+        there = words.workers(count, self.url.shown)
         return f"Celery {celery.__version__} on {server.get('product', 'AMQP')} {server.get('version', '')}, {there}"
 
     # Packets.

@@ -57,9 +57,7 @@ class CeleryOnRedis(RedisChannel):
         with contextlib.suppress(redis.RedisError, OSError):  # not everybody may ask for it
             clients: Any = self.client.client_list()
             count = sum(1 for one in clients if one.get("name") == CLIENT and one.get("cmd") == "brpop")
-            there = (
-                f", {count} Celery worker{'s' * (count != 1)}" if count else f", no Celery worker yet: {words.START}"
-            )
+            there = f", {words.workers(count, self.url.shown)}"
         return f"Celery {celery.__version__} on {said}{there}"
 
     # Out.

@@ -15,9 +15,15 @@ from nbtasks.engines.foreign import Shipment
 
 TASK = "nbtasks.run"
 INLINE = 16 << 10  # bytes of a bundle that go into the message itself
-START = "celery -A nbtasks.engines.celery worker"
 JSON, UTF8 = "application/json", "utf-8"
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def workers(count: int, shown: str) -> str:
+    """How many of Celery's workers there are; when there is none, how one is started for the engine of that URL."""
+    if not count:
+        return f"no Celery worker yet: NBTASKS_ENGINE={shown} celery -A nbtasks.engines.celery worker"
+    return f"{count} Celery worker{'s' * (count != 1)}"
 
 
 def queue_name(lane: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,19 @@ def talking(what: str) -> Generator[None]:
         yield
     except _DOWN as error:
         raise EngineDown(f"{what} does not answer ({error or type(error).__name__})") from error
+
+
+def knock(place: tuple[str | None, int | None], patience: float, *, speaks: bool) -> None:
+    """Find out at once whether a scheduler is there, which Dask's client might wait for without end. Raises OSError.
+
+    `speaks`: it does not wait for the other end's certificate, so the first word is its own.
+    """
+    with socket.create_connection(place, patience) as line:
+        try:
+            if speaks and not line.recv(1):
+                raise ConnectionError("it hangs up")
+        except TimeoutError:
+            raise ConnectionError("it accepts the connection, but does not speak as Dask does") from None
 
 
 def words_of(error: Exception) -> str:

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import operator
 import pkgutil
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from nbtasks.engines.channel_dask import (
     Inbox,
     Run,
     key_and_number,
+    knock,
     name_of,
     named,
     talking,
@@ -54,8 +54,7 @@ class Line:
         self._sweeper: asyncio.Task[None] | None = None
         with talking(shown):
             place = urlsplit(address)
-            # Says at once that nobody is there.
-            socket.create_connection((place.hostname, place.port), _CONNECTS).close()
+            knock((place.hostname, place.port), _CONNECTS, speaks=security is None)
             self.client = Client(address, timeout=_CONNECTS, set_as_default=False, name="nbtasks", security=security)
 
     # From the bridge's thread.
@@ -258,7 +257,8 @@ class Line:
             for kind in kinds[word]:
                 await self.client.scheduler.event_set(name=named(self.queue, kind, key))
         dask_tasks = {self.runs[key].dask_task for key in words if key in self.runs}
-        await asyncio.gather(*(one.revoke(self.client.scheduler, self.queue) for one in dask_tasks))
+        begun = {run.dask_task for run in self.runs.values() if run.seen.state is State.RUNNING}  # it has its permit
+        await asyncio.gather(*(one.revoke(self.client.scheduler, self.queue) for one in dask_tasks - begun))
         return {key for key in words if key in self.runs and self.runs[key].dask_task.revoked}
 
     async def drop(self, keys: Iterable[str], packets: Iterable[str] = (), *, ended: bool = True) -> None:

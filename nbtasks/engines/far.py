@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import shutil
@@ -37,9 +38,10 @@ _TERM_TO_KILL = 1.0
 _SHORT = 0.05  # seconds; what took less had no time to start processes
 _PIECE = 1 << 20
 _is_warm = False
+_log = logging.getLogger("nbtasks")
 _FORGED = (
     "the task was not signed with the key of this worker, so nothing of it was unpickled. If it is yours, run `nbtasks key "
-    "export FILE` where you submit, and `nbtasks key import FILE` here"
+    "export FILE` where you submit, and `nbtasks key import FILE` where that worker runs"
 )
 
 
@@ -72,6 +74,7 @@ def _open(data: bytes, channel: FarChannel) -> tuple[wire.Bundle, bytes] | None:
         return bundle, key
     except NbtasksError as error:
         why = _FORGED if isinstance(error, FrameForged) else str(error)
+        _log.warning("%r is refused: %s", address.id, why)  # the engine itself calls it done
         refusal = wire.Refused(f"refused by {wire.where()}: {why}", type_name(error))
         packet = wire.Packet(address.id, address.delivery, "", 0, [refusal])
         sealed = wire.seal(packet, address.queue, key if isinstance(error, EngineError) else None)
@@ -94,11 +97,11 @@ def _check_versions(order: wire.Order) -> None:
     there, here = order.versions, wire.HERE
     if order.wire != wire.WIRE:
         raise EngineError(
-            f"the task comes from nbtasks {there.nbtasks}, here is {here.nbtasks}: install the same version at both ends"
+            f"the task comes from nbtasks {there.nbtasks}, this worker has {here.nbtasks}: install the same version at both ends"
         )
     if there.python.split(".")[:2] != here.python.split(".")[:2]:
         raise EngineError(
-            f"the task comes from Python {there.python}, here is {here.python}: functions of one cannot be loaded by "
+            f"the task comes from Python {there.python}, this worker has {here.python}: functions of one cannot be loaded by "
             f"another. Start this engine's worker with Python {'.'.join(there.python.split('.')[:2])}"
         )
 

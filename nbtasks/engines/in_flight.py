@@ -15,7 +15,7 @@ from nbtasks.engines.foreign import Engine, EngineFull, Shipment, State
 from nbtasks.engines.loading import Loader
 from nbtasks.engines.local_tasks import LocalTasks
 from nbtasks.errors import FrameDamaged, FrameError, NbtasksError
-from nbtasks.queue import records
+from nbtasks.queue import members, records
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.tickets import Ticket
 from nbtasks.spec import Spec
@@ -73,6 +73,8 @@ class InFlight:
                 size += len(task.shipment.bundle)
         if batch:
             self._send(batch)
+        elif not claimed:
+            self._takes_again()  # for all that is known
         return claimed
 
     def _load(self, claim: Claim) -> BridgedTask | None:
@@ -116,8 +118,13 @@ class InFlight:
         for task in batch:
             task.shipment, task.sent_at, task.heard = None, now, now
             self.say(f"Executing {task.spec.name}[{task.spec.short}]")
-        self._full_pause = _SHORTEST
+        self._takes_again()
         self.stop(batch)  # asked for between the look and the shipment
+
+    def _takes_again(self) -> None:
+        if self._full_pause > _SHORTEST:
+            self._full_pause = _SHORTEST
+            members.note_trouble(self.queue, self.me, "")
 
     def _take_back(self, batch: list[BridgedTask], error: EngineFull) -> None:
         """It took nothing: the tasks are queued again, and it is asked again later."""
@@ -126,6 +133,7 @@ class InFlight:
             self.finishing.put_back(task)
         self.full_until = time.monotonic() + self._full_pause
         if self._full_pause == _SHORTEST:  # else it was said before
+            members.note_trouble(self.queue, self.me, str(error))
             self.say(f"{error}; its tasks are queued again, and it is tried again every few seconds")
         self._full_pause = min(_LONGEST, self._full_pause * 2)
 

@@ -49,9 +49,8 @@ class Rq(RedisChannel):
             count = sum(
                 1 for worker in rq.Worker.all(connection=self.client) if queue_name("default") in worker.queue_names()
             )
-        there = (
-            f"{count} RQ workers" if count > 1 else "1 RQ worker" if count else "no RQ worker yet: rq worker nbtasks"
-        )
+        start = f"no RQ worker yet: rq worker nbtasks --url {self.url.shown.partition('+')[2]}"
+        there = f"{count} RQ worker{'s' * (count != 1)}" if count else start
         return f"RQ {rq_version.VERSION} on {words}, {there}"
 
     def _queue(self, lane: str) -> rq.Queue:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from nbtasks.errors import OptionError
 
@@ -29,6 +29,7 @@ TRANSPORTS = {
     "huey": ("redis", "rediss", "unix", "sqlite"),
 }
 _PATHS = ("unix", "sqlite")
+_REDIS = ("redis", "rediss")
 _SECRET = re.compile(r"//(?!/)[^@\s]*@|([?&]password=)[^&#\s]*")
 
 
@@ -112,6 +113,11 @@ def _check_place(text: str, kind: str, transport: str, rest: str) -> None:
         raise OptionError(f"{hide(text)!r}: the host is missing: {kind}{'+' + transport if transport else ''}://HOST")
     elif kind == "dask" and rest != "local" and port is None:
         raise OptionError(f"{hide(text)!r}: give host and port of the scheduler: dask://HOST:8786, or dask://local")
+    numbers = parse_qs(parts.query).get("db", [])
+    if transport in _REDIS:
+        numbers.append(parts.path.strip("/"))
+    if not all(one.isdecimal() for one in numbers if one):  # redis-py would take database 0, or join what it finds
+        raise OptionError(f"{hide(text)!r}: a database of Redis is a number, as in {kind}+redis://HOST/2 or ?db=2")
 
 
 def _hint(text: str, kind: str) -> str:

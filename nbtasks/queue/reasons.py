@@ -119,7 +119,7 @@ def _queued(record: Standing) -> str:
     if not spec.env:  # its call cannot be read
         return place
     if engines := _served_by(store, spec.lane, spec.env):
-        return _joined(place, _another(engines))
+        return _joined(place, _another(engines) or _refusing(store, spec.lane, spec.env, engines))
     if spec.env != config.env_tag():
         return _joined(place, f"no worker for its environment {spec.env}: start one there with nbtasks worker")
     if config.settings().autostart:
@@ -176,6 +176,17 @@ def _served_by(store: Store, lane: str, env: str) -> frozenset[str]:
         return frozenset(worker.engine for worker in fits if processes.is_alive(worker.process) is not False)
 
     return _lately((store.root, lane, env), look)
+
+
+def _refusing(store: Store, lane: str, env: str, engines: frozenset[str]) -> str:
+    """Why none of the engines that would take it does."""
+
+    def look() -> str:
+        slots = [slot for slot in members.list_slots(store) if slot.env == env and lane in slot.lanes]
+        said = [members.find_trouble(store, slot.name) for slot in slots if not members.is_dead(store, slot.name)]
+        return " and ".join(said) if all(said) else ""
+
+    return _lately((store.root, lane, env, "refusing"), look) if all("://" in one for one in engines) else ""
 
 
 def _position(store: Store, line: str, id: str) -> str:

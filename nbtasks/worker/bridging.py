@@ -222,7 +222,7 @@ def hire(queue: Queue, options: Options, duty: Duty, limits: Limits, say: Callab
     if options.engine.kind == "threads":
         return ThreadCrew(queue, options.slots, duty, limits, say)
     if options.engine.is_local:
-        return Crew(queue, 1 if options.engine.kind == "inline" else options.slots, duty, limits, say)
+        return Crew(queue, options.slots, duty, limits, say)
     return BridgeCrew(queue, options.engine, options.capacity, duty, say)
 
 

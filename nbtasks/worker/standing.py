@@ -103,7 +103,11 @@ class Standing:
         idle = f"leaves after {options.idle_exit:g} s idle" if options.idle_exit is not None else "stays"
         recurring = f" ({', '.join(schedules)})" if schedules else ""
         periodic = f"periodic on{recurring}" if options.periodic else "periodic off"
-        many = f"{options.slots} slots" if options.engine.is_local else f"up to {options.capacity} tasks at once"
+        many = (
+            f"{options.slots} slot{'s' * (options.slots != 1)}"
+            if options.engine.is_local
+            else f"up to {options.capacity} tasks at once"
+        )
         self.say(f"engine {options.engine.shown}, {many}, {periodic}, {idle}, {queued}")
         for line in options.about:
             self.say(line)

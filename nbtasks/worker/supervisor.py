@@ -274,7 +274,7 @@ def run_worker(
     config.configure(queue=root)  # for tasks that submit others
     engine, about = choose(parse_all(list(engines) or settings.engine))
     options = Options(
-        chosen, count, config.env_tag(), idle_exit, burst, auto, max_tasks_per_slot, grace, periodic, engine,
+        chosen, 1 if engine.kind == "inline" else count, config.env_tag(), idle_exit, burst, auto, max_tasks_per_slot, grace, periodic, engine,
         capacity or settings.capacity, about,
     )  # fmt: skip
     return Supervisor(Queue.open(root), options).run()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nbtasks
-from nbtasks import Status, TaskLost, processes
+from nbtasks import Status, TaskLost, cli_show, processes
 from nbtasks.queue import check, members
 from nbtasks.queue.members import Member
 from tests.engines import contract_calls as calls
@@ -135,6 +135,8 @@ def test_a_key_that_is_not_ours_is_refused(own: Desk, notes: str, tmp_path: Path
     task = nbtasks.submit(calls.note, notes)
     with pytest.raises(nbtasks.TaskFailed, match=r"not signed with the key of this worker.*nbtasks key import FILE"):
         task.result(WAIT)
+    until(lambda: "is refused: the task was not signed" in own.place.logs())  # for those who look after that worker
+    assert "traceback" not in "".join(map(str, cli_show.page_of(task.record, lines=9)))  # there is none
     own.place.kill_workers()
     own.place.start_workers(1, NBTASKS_KEY_FILE=str(tmp_path / "none.key"))
     task = nbtasks.submit(calls.note, notes)

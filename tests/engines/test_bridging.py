@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import nbtasks
-from nbtasks import Status, config
+from nbtasks import Status, cli_doctor, config
+from nbtasks.engines import registry, urls
 from nbtasks.queue import members
 from nbtasks.queue.directory import Queue
 from tests.engines import contract_calls as calls
@@ -57,6 +58,23 @@ def test_a_library_that_is_not_installed_is_named() -> None:
     assert said == "EngineError rq+redis://h needs the module 'rq', which is not installed: pip install 'nbtasks[rq]'\n"
 
 
+def test_redis_that_is_not_installed_is_named_for_celery() -> None:
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        "from nbtasks.engines import registry, urls\n"
+        "try: registry.open_engine(urls.parse('celery+redis://h'))\n"
+        "except Exception as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "celery+redis://h needs the module 'redis', which is not installed: pip install 'nbtasks[celery]'\n"
+
+
+def test_the_inline_engine_has_one_slot(queue: Queue, start: Start) -> None:
+    worker = start("-w", "3", "-e", "inline")
+    worker.wait_for("engine inline, 1 slot,")
+    assert [member.slots for member in members.list_workers(queue)] == [1]
+
+
 def test_a_name_that_is_none_is_refused(queue: Queue, start: Start) -> None:
     worker = start("-e", "rq://localhost")
     assert worker.end() == 2
@@ -68,6 +86,12 @@ def place(home: str) -> Iterator[Rq]:
     with opened(Rq, home) as place:
         assert isinstance(place, Rq)
         yield place
+
+
+def test_how_to_start_a_worker_is_said_for_this_broker(place: Rq) -> None:
+    url = f"{place.url}?db=9"  # where no worker is
+    said = registry.open_engine(urls.parse(url)).connect()
+    assert f"no RQ worker yet: rq worker nbtasks --url {url.removeprefix('rq+')}" in said
 
 
 @pytest.fixture
@@ -94,9 +118,12 @@ def test_tasks_stay_queued_while_redis_is_full(desk: Desk, place: Rq, tmp_path: 
         tasks = [nbtasks.using(at_most_once=True).submit(calls.note, f"{tmp_path}/{number}") for number in range(5)]
         desk.worker.wait_for(r"is full: .* its tasks are queued again")
         until(lambda: all(task.status is Status.QUEUED for task in tasks))
+        until(lambda: "is full: it takes nothing" in tasks[0].reason)
+        assert "is full" in " ".join(one.sentence for one in cli_doctor.examine(desk.queue.root))
     finally:
         command(place, "CONFIG", "SET", "maxmemory", "0")
     nbtasks.gather(*tasks)
+    assert cli_doctor.examine(desk.queue.root) == []
     assert [lines(f"{tmp_path}/{number}") for number in range(5)] == [["ran"]] * 5
     assert {task.record.ticket.losses for task in tasks} == {0}
 

@@ -16,6 +16,7 @@ import redis
 
 import nbtasks
 from nbtasks import Status
+from nbtasks.engines import registry, urls
 from tests.engines import contract_calls as calls
 from tests.engines.servers import Celery, Desk, Place, opened, use
 from tests.worker.tools import lines, until
@@ -161,3 +162,11 @@ def test_a_worker_that_is_not_told_where_the_broker_is_says_so(place: Place) -> 
     )
     assert found.returncode
     assert "NBTASKS_ENGINE=celery+redis://HOST celery -A nbtasks.engines.celery worker" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_how_to_start_a_worker_is_said_for_this_broker(place: Place) -> None:
+    place.kill_workers()
+    engine = registry.open_engine(urls.parse(place.url))
+    start = f"no Celery worker yet: NBTASKS_ENGINE={place.url} celery -A nbtasks.engines.celery worker"
+    until(lambda: start in engine.connect())

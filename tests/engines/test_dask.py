@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 import nbtasks
 from nbtasks import Status, processes
+from nbtasks.engines import registry, urls
+from nbtasks.errors import EngineError
 from tests.engines import contract_calls as calls
 from tests.engines.servers import Dask, Desk, Place, opened, use
 from tests.worker.tools import Worker, is_gone, kill, lines, until
@@ -128,6 +131,25 @@ def test_nobody_there_is_said_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert worker.end() != 0
     assert "start `dask scheduler` there" in worker.log
     assert os.path.exists(desk.queue.root)
+
+
+def test_what_is_no_scheduler_is_said_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = urls.parse(f"dask://127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(EngineError, match="does not speak as Dask does"):
+            registry.open_engine(url).connect()
+
+
+def test_a_running_task_that_is_cancelled_is_no_error_of_the_scheduler(
+    desk: Desk, place: Place, notes: str, gate: str
+) -> None:
+    task = nbtasks.submit(calls.note_and_wait, notes, gate)
+    until(lambda: lines(notes))
+    until(lambda: task.status is Status.RUNNING)
+    task.cancel()
+    until(task.done, WAIT)
+    assert task.status is Status.CANCELLED
+    assert "Exception while handling op queue_put" not in place.logs()
 
 
 class Nobody(Place):

@@ -41,6 +41,9 @@ def test_what_can_be(text: str, kind: str, transport: str, address: str, shown: 
         ("huey+sqlite:///", "whole path of the file"),
         ("dask://h", "host and port"),
         ("rq+redis://h:99999", "Port out of range"),
+        ("rq+redis://h/abc", r"a database of Redis is a number, as in rq\+redis://HOST/2"),
+        ("celery+rediss://h/1/2", "a database of Redis is a number"),
+        ("huey+unix:///run/r.sock?db=abc", "a database of Redis is a number"),
         ("", "there are processes, threads"),
     ],
 )
