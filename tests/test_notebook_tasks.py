@@ -107,7 +107,9 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("cells", [VARIED, ODD], ids=["varied", "odd"])
+@pytest.mark.parametrize(
+    "cells", [pytest.param(VARIED, id="varied", marks=pytest.mark.torture), pytest.param(ODD, id="odd")]
+)
 def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path, cells: list[Any]) -> None:
     path = write(folder / "varied.ipynb", *cells)
     if cells is ODD:  # as older editors write it: lines without ids, with cells that are no code
@@ -127,6 +129,7 @@ def test_outputs_are_those_of_nbclient(folder: Path, tmp_path: Path, cells: list
     assert done.metadata.language_info == expected.metadata.language_info
 
 
+@pytest.mark.torture
 def test_replies_that_come_while_a_widget_answers_are_seen(folder: Path) -> None:
     cells = [
         "import ipywidgets\nout = ipywidgets.Output()\nout",

@@ -97,6 +97,7 @@ def test_notebooks_as_tasks(executed: Executed) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.torture  # its subject has tests of its own
 def test_schedules(executed: Executed) -> None:
     text = executed("05-schedules-and-cache")
     assert "✓ ✕ | paused: True" in text, "some days were good, and then one was not"
@@ -109,6 +110,7 @@ def test_schedules(executed: Executed) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.torture  # its subject has tests of its own
 def test_cache(executed: Executed) -> None:
     text = executed("05-schedules-and-cache").partition("accuracy 0.973")[2]
     assert "the same task: True | cached: True" in text
@@ -120,6 +122,7 @@ def test_cache(executed: Executed) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.torture  # its subject has tests of its own
 def test_pipelines(executed: Executed) -> None:
     text = executed("03-pipelines")
     assert re.search(r"\(v\) pipeline classifiers  succeeded  \d+ tasks", text), "the graph of the saved file is final"

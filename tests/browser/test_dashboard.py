@@ -106,6 +106,7 @@ def test_a_queue_is_looked_through_and_tidied_up(open_notebook: Opener, on: str,
     assert not [message for message in page.messages if message.startswith(("error", "exception"))], page.messages
 
 
+@pytest.mark.torture  # as a card is, in test_life.py
 def test_a_running_task_is_cancelled_while_the_kernel_is_busy(open_notebook: Opener) -> None:
     page = open_notebook([LOAD, TASKS, "%tasks", "time.sleep(100)"])
     for cell in range(3):

@@ -98,8 +98,9 @@ def test_a_burst_of_threads_stays_for_what_waits(queue: Queue, start: Start, mon
 
 def test_a_rate_holds_for_threads(queue: Queue, start: Start, notes: str) -> None:
     start("-e", "threads", "-w", "4")
-    nbtasks.gather([nbtasks.using(rate=("api", "5/s")).submit(calls.note_now, notes) for _ in range(12)])
-    begins = sorted(map(float, lines(notes)))
+    tasks = [nbtasks.using(rate=("api", "5/s")).submit(calls.note_now, notes) for _ in range(12)]
+    nbtasks.gather(tasks)
+    begins = sorted(task.record.outcome.started for task in tasks)
     assert all(later - earlier > 0.999 for earlier, later in zip(begins, begins[5:], strict=False))
 
 
