@@ -38,6 +38,7 @@ class InFlight:
         self.local_tasks = LocalTasks(queue, me, self._gone)
         self.full_until, self._full_pause = 0.0, _SHORTEST
         self.next_check = 0.0
+        self._unbegun: set[str] = set()  # ids that are known to wait at the engine
 
     def add(self, task: BridgedTask) -> None:
         """From now on it is ours."""
@@ -224,6 +225,7 @@ class InFlight:
         waiting = [one for one in mine if one.shipment is None and one.ending is None]
         asked = [one for one in waiting if now - one.sent_at >= CHECK]
         if not asked:
+            self._note_unbegun(set())
             return
         seen = self.engine.in_flight([key for task in asked for key in task.keys])
         self.receive()  # who ended before it answered has said so before
@@ -233,6 +235,15 @@ class InFlight:
                 task.settle_key((known or task.keys)[0])
             if task.ticket in self.tasks and task.ending is None:
                 self.finishing.judge(task, seen[task.key])
+        there = {one.ticket.id for one in asked if not one.begun and seen[one.key].state is State.QUEUED}
+        self._note_unbegun(there & {ticket.id for ticket in self.tasks})
+
+    def _note_unbegun(self, ids: set[str]) -> None:
+        """For the cards: such a task is ours, and so it runs for all that the queue knows."""
+        if ids != self._unbegun:
+            self._unbegun = ids
+            words = f"not begun: it waits for a worker at {self.engine.url.shown}"
+            members.note_unbegun(self.queue, self.me, words, ids)
 
     # Stopping.
 

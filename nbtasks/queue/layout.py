@@ -211,6 +211,10 @@ class Layout:
         """Why nothing is heard of what a bridge has claimed; there only while that is so."""
         return f"{self.slots}/{bridge}/trouble"
 
+    def unbegun(self, bridge: str) -> str:
+        """What the tasks wait for that an engine has, and has not begun; their ids, one in a line."""
+        return f"{self.slots}/{bridge}/unbegun"
+
     def died(self, bridge: str) -> str:
         """Made by whoever first sees a bridge dead: its claims are left to the next one for a while from then on."""
         return f"{self.slots}/{bridge}/died"

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -193,6 +193,24 @@ def find_trouble(store: Store, slot: str) -> str:
         return store.disk.read(store.layout.trouble(slot), 4096).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def note_unbegun(store: Store, bridge: str, words: str, ids: Iterable[str]) -> None:
+    """Say what these tasks wait for, which the bridge's engine has and has not begun; of others that is not so any more."""
+    with contextlib.suppress(OSError):
+        if found := sorted(ids):
+            store.disk.replace(store.layout.unbegun(bridge), "\n".join((words, *found)).encode())
+        else:
+            store.disk.remove(store.layout.unbegun(bridge))
+
+
+def find_unbegun(store: Store, bridge: str, id: str) -> str:
+    """What the task `id` waits for at the bridge's engine, or ""."""
+    try:
+        words, *ids = store.disk.read(store.layout.unbegun(bridge)).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return words if id in ids else ""
 
 
 def is_foreign(member: Member) -> bool:

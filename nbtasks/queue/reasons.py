@@ -51,7 +51,7 @@ def why(record: Standing, read: Callable[[str], Standing]) -> str:
         return _queued(record)
     if status is Status.RUNNING:
         tries = f"attempt {record.attempt} of {record.spec.retries + 1}" if record.spec.retries else ""
-        return ", ".join(filter(None, (tries, _room(record), _lock(record), _trouble(record))))
+        return ", ".join(filter(None, (tries, _room(record), _lock(record), _trouble(record) or _unbegun(record))))
     return ""
 
 
@@ -100,6 +100,11 @@ def _room(record: Standing) -> str:
 def _trouble(record: Standing) -> str:
     slot = record.place.slot
     return members.find_trouble(record.store, slot) if slot and slot[:2] in ("b-", "t-") else ""
+
+
+def _unbegun(record: Standing) -> str:
+    slot = record.place.slot
+    return members.find_unbegun(record.store, slot, record.spec.id) if slot and slot.startswith("b-") else ""
 
 
 def _size(count: int) -> str:

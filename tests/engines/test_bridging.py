@@ -110,6 +110,19 @@ def command(place: OnRedis, *words: Any) -> Any:
         return client.execute_command(*words)
 
 
+def test_what_waits_at_the_engine_says_so(desk: Desk, place: Rq, notes: str, gate: str) -> None:
+    place.kill_workers()
+    desk.start()
+    task = nbtasks.submit(calls.note_and_wait, notes, gate)
+    until(lambda: task.reason == f"not begun: it waits for a worker at {place.url}", what=f"the card: {task.reason!r}")
+    assert task.status is Status.RUNNING, "so the queue sees it: it is not here any more"
+    place.start_workers()
+    until(lambda: lines(notes))
+    until(lambda: task.reason == "")
+    Path(gate).touch()
+    assert task.result(30) == int(lines(notes)[0])
+
+
 def test_tasks_stay_queued_while_redis_is_full(desk: Desk, place: Rq, tmp_path: Path) -> None:
     desk.start()
     assert nbtasks.submit(calls.add, 1, 1).result(30) == 2
