@@ -24,17 +24,14 @@ FOLDERS = (
 
 CALL, LOG, EVENTS, PROGRESS, STARTED, OUTCOME = "call", "log", "events", "progress", "started", "outcome"
 PLAN, ITEMS = "plan", "items"  # of a map over a value that was not known when it was submitted
-
 SCHEDULE = ".json"
 WAITERS = "tokens"  # the place of bells of those who wait for a token
-
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-z]{4,13}", re.ASCII)
 SECOND = 15  # characters of an id that say its second, and so its folders
 TAG = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-_clock = threading.Lock()
-_last = 0
+_clock, _last = threading.Lock(), 0
 
 
 def new_id(suffix: str = "") -> str:
