@@ -57,10 +57,8 @@ def test_never_more_at_once_under_a_storm_of_kills(queue: Queue, start: Start, p
     some = nbtasks.using(limit=("storm", 2), retries=1000)
     tasks: list[nbtasks.Task] = []
     kills = 0
-    while len(tasks) < 200 or not all(task.done() for task in tasks):
-        if len(tasks) < 200 or (
-            kills < 10 and sum(not task.done() for task in tasks) < 20
-        ):  # it was too quick for a storm
+    while len(tasks) < 200 or kills < 10 or not all(task.done() for task in tasks):
+        if len(tasks) < 200 or (kills < 10 and sum(not task.done() for task in tasks) < 50):
             tasks += [some.submit(calls.occupy, places, 2, chance.uniform(0.001, 0.02)) for _ in range(50)]
         time.sleep(chance.uniform(0.01, 0.15))
         with contextlib.suppress(ProcessLookupError, StopIteration):  # it has just ended, or only just begins
