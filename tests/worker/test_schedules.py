@@ -133,12 +133,13 @@ def test_delay_at_and_expires(queue: Queue, start: Start, notes: str, gate: str)
     begun = time.time()
     delayed = nbtasks.using(delay="1s").submit(calls.pid)
     at = nbtasks.using(at=datetime.now(UTC) + timedelta(seconds=1.5)).submit(calls.pid)
+    # From the beginning there is something to stay for: else it may leave between two tasks.
+    blocking = nbtasks.using(delay="1.6s").submit(calls.note_and_wait, notes, "block", gate)
     assert delayed.status is Status.WAITING
     assert delayed.result(20)
     assert time.time() - begun >= 1.0
     assert at.result(20)
     assert time.time() - begun >= 1.5
-    blocking = nbtasks.submit(calls.note_and_wait, notes, "block", gate)
     until(lambda: lines(notes))
     late = nbtasks.using(expires="0.5s").submit(calls.note, notes, "late")
     with pytest.raises(CancelledError, match="expired"):

@@ -50,14 +50,16 @@ def slot_of(queue: Queue, task: nbtasks.Task[object]) -> int:
 
 
 def test_never_more_at_once_under_a_storm_of_kills(queue: Queue, start: Start, places: str) -> None:
-    """Two at most, of 200, on two workers whose slots and selves are killed all the time."""
+    """Two at most, of 200 and more, on two workers whose slots and selves are killed all the time."""
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     workers = [start("-w", "3"), start("-w", "3")]
     some = nbtasks.using(limit=("storm", 2), retries=1000)
-    tasks = [some.submit(calls.occupy, places, 2, chance.uniform(0.001, 0.02)) for _ in range(200)]
+    tasks: list[nbtasks.Task] = []
     kills = 0
-    while not all(task.done() for task in tasks):
+    while len(tasks) < 200 or kills < 10 or not all(task.done() for task in tasks):
+        if len(tasks) < 200 or (kills < 10 and sum(not task.done() for task in tasks) < 50):
+            tasks += [some.submit(calls.occupy, places, 2, chance.uniform(0.001, 0.02)) for _ in range(50)]
         time.sleep(chance.uniform(0.01, 0.15))
         with contextlib.suppress(ProcessLookupError, StopIteration):  # it has just ended, or only just begins
             if kills < 40:
@@ -207,7 +209,8 @@ def test_a_rate_holds_for_two_workers_and_over_their_death(queue: Queue, start: 
         worker.kill()
     start("-w", "2")
     nbtasks.gather(tasks)
-    begins = sorted(map(float, lines(notes)))
+    # By the slots' own word, before the rate counts: what the code itself can note comes later, how much depends on the load.
+    begins = sorted(task.record.outcome.started for task in tasks)
     assert all(later - earlier > 0.999 for earlier, later in zip(begins, begins[6:], strict=False))
 
 
