@@ -10,9 +10,10 @@ import subprocess
 import sys
 
 import click
+import msgspec
 
 from nbtasks import config, services
-from nbtasks.engines.urls import parse_all
+from nbtasks.engines.urls import hide, parse_all
 from nbtasks.errors import OptionError
 from nbtasks.queue import members
 from nbtasks.queue.directory import Queue
@@ -52,14 +53,23 @@ def install(
     )  # fmt: skip
     chosen = _chosen(kind)
     if printing:
-        print(services.text_of(made, chosen), end="")
-        return 0
+        return _print(made, chosen)
     Queue.open(made.root)  # made, or refused, here and not by a service that nobody looks at
     path = services.path_of(made.root, chosen)
     _write(path, services.text_of(made, chosen))
     os.makedirs(os.path.dirname(made.log), 0o700, exist_ok=True)
     print(f"{path} is written: a worker for {made.root}, lane {', '.join(made.lanes)}; it writes to {made.log}")
     return _start_systemd(made.root, path) if chosen == SYSTEMD else _start_launchd(path)
+
+
+def _print(made: Service, kind: str) -> int:
+    name = config.variable("engine")
+    shown = {**made.environment, name: hide(made.environment.get(name, ""))}
+    if shown[name] != made.environment.get(name, ""):
+        made = msgspec.structs.replace(made, environment=shown)
+        print("# A password in an address is left out here; nbtasks service install writes it.", file=sys.stderr)
+    print(services.text_of(made, kind), end="")
+    return 0
 
 
 def _chosen(kind: str | None) -> str:

@@ -142,6 +142,7 @@ def test_the_tree_has_every_path_that_the_code_makes() -> None:
         "tokens/locks/KEY": q.named_lock("db"),
         "slots/SLOT/trouble": q.trouble("b-1"),
         "slots/SLOT/died": q.died("b-1"),
+        "slots/SLOT/unbegun": q.unbegun("b-1"),
         "bells/BOOT/LANE@ENV/NAME": f"{q.bells_of('b1', place)}/s-1",
         "bells/BOOT/LANE@ENV/idle/NAME": f"{q.bells_of('b1', place)}/idle/s-1",
         "bells/BOOT/PLACE/NAME": f"{q.bells_of('b1', 'clients')}/c-1",
@@ -220,6 +221,7 @@ def a_busy_queue(root: Path) -> Queue:
     put(queue, need=needs.code, needs=needs.fields)
     assert Needy(queue, [f"default@{ENV}"]).try_claim("s-1", fresh=True)
     assert Lease(queue.layout.named_lock("db")).try_take()
+    members.note_unbegun(queue, "b-1", "it waits for a worker at rq+redis://host", [running.id])
     members.note_trouble(queue, "s-1", "rq+redis://host does not answer")
     queue.disk.create(queue.layout.died("s-1"), [])
     recovery.mark_flushed(queue, time.time())

@@ -238,7 +238,7 @@ class Delivery:
                 outcome, parts = self._not_run(
                     ticket, Status.CANCELLED, "cancelled while its result found no room on the disk"
                 )
-        how = f"{outcome.status} in {outcome.seconds:.3f}s" if done else "was given to another meanwhile: dropped"
+        how = outcome.line if done else "was given to another meanwhile: dropped"
         self.say(f"{spec.name}[{spec.short}] {how}")
 
     def _with_room(self, spec: Spec, ticket: Ticket, action: Callable[[], object]) -> bool:

@@ -15,6 +15,7 @@ import select
 import subprocess
 import sys
 import time
+import warnings
 from typing import Any
 
 import msgspec
@@ -26,6 +27,8 @@ from nbtasks.engines.foreign import EngineDown
 from nbtasks.processes import Identity
 
 _BIRTH = 60.0  # seconds in which a cluster is there
+# Dask's pages about tasks would be there for everybody who can connect.
+_NO_PAGES = {f"DASK_DISTRIBUTED__{role}__HTTP__ROUTES": "[]" for role in ("SCHEDULER", "WORKER")}
 _OPENSSL = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=nbtasks"]
 _OPEN = (
     "dask://local: neither the module `cryptography` nor the program `openssl` is there to make a certificate, and without "
@@ -64,7 +67,7 @@ def find(worker: int) -> Cluster:
         os.unlink(path)
     keeper = subprocess.Popen(
         [sys.executable, "-m", "nbtasks.engines.dask_local", str(owner.pid), path], stdin=subprocess.DEVNULL,
-        start_new_session=True, env={**os.environ, **processes.mark_environment()},
+        start_new_session=True, env={**os.environ, **_NO_PAGES, **processes.mark_environment()},
     )  # fmt: skip
     deadline = time.monotonic() + _BIRTH
     while (found := _read(path)) is None:
@@ -114,6 +117,7 @@ def keep(pid: int, path: str) -> None:
     """Keep a cluster for as long as the process with this id lives."""
     owner = processes.open_pidfd(pid)
     certificate, key = _make_certificate()
+    warnings.filterwarnings("ignore", "Port 8787 is already in use")  # nothing is served there
     cluster: Any = LocalCluster(
         n_workers=host.usable_cores(), threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
         security=_security(certificate, key), silence_logs=logging.ERROR,

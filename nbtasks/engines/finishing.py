@@ -154,7 +154,7 @@ class Finishing:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 members.note_full(self.queue, self.me, sum(part.size for part in kept))
             return
-        how = f"{outcome.status} in {outcome.seconds:.3f}s" if done else "was given to another meanwhile: dropped"
+        how = outcome.line if done else "was given to another meanwhile: dropped"
         self.say(f"{spec.name}[{spec.short}] {how}")
         self._over(task)
 

@@ -22,7 +22,7 @@ _YOUNG = 2.0  # seconds in which a new slot may not have claimed yet
 
 
 @dataclasses.dataclass
-class Hand:
+class SlotProcess:
     """One slot as its supervisor sees it."""
 
     name: str
@@ -39,8 +39,8 @@ class Crew:
 
     def __init__(self, queue: Queue, size: int, duty: Duty, limits: Limits, say: Callable[[str], None]) -> None:
         self.queue, self.size, self.duty, self.limits, self.say = queue, size, duty, limits, say
-        self.own: dict[int, Hand] = {}
-        self.adopted: dict[str, Hand] = {}
+        self.own: dict[int, SlotProcess] = {}
+        self.adopted: dict[str, SlotProcess] = {}
         self.lent: set[str] = set()  # slots whose task waits for another: their places are free meanwhile
         self.has_pidfds = hasattr(os, "pidfd_open")
         self._numbers = itertools.count(1)
@@ -49,7 +49,7 @@ class Crew:
 
     def names(self) -> list[str]:
         """All slots that this worker looks after."""
-        return [hand.name for hand in self.own.values()] + list(self.adopted)
+        return [slot.name for slot in self.own.values()] + list(self.adopted)
 
     def measured(self) -> list[str]:
         """Those that have a process of their own, so that it can be told what their tasks take."""
@@ -57,8 +57,8 @@ class Crew:
 
     def fds(self) -> list[int]:
         """Descriptors that become readable when a slot dies."""
-        hands = itertools.chain(self.own.values(), self.adopted.values())
-        return [hand.pidfd for hand in hands if hand.pidfd is not None]
+        slots = itertools.chain(self.own.values(), self.adopted.values())
+        return [slot.pidfd for slot in slots if slot.pidfd is not None]
 
     def has_room(self) -> bool:
         """True while one more slot may be made."""
@@ -66,17 +66,17 @@ class Crew:
 
     def wants_more(self, backlog: int) -> bool:
         """True when there is more work than slots that are about to take it."""
-        young = sum(1 for hand in self.own.values() if self._is_young(hand))
+        young = sum(1 for slot in self.own.values() if self._is_young(slot))
         return self.has_room() and backlog > young
 
-    def _is_young(self, hand: Hand) -> bool:
-        return time.monotonic() - hand.born < _YOUNG and not self.queue.disk.exists(
-            self.queue.layout.identity(hand.name)
+    def _is_young(self, slot: SlotProcess) -> bool:
+        return time.monotonic() - slot.born < _YOUNG and not self.queue.disk.exists(
+            self.queue.layout.identity(slot.name)
         )
 
     def has_young(self) -> bool:
         """True when a slot was made lately, and may have claimed since."""
-        return any(time.monotonic() - hand.born < 2 * _YOUNG for hand in self.own.values())
+        return any(time.monotonic() - slot.born < 2 * _YOUNG for slot in self.own.values())
 
     def free_for(self) -> float | None:
         """Seconds until a slot may be made again after some died at birth; None: at once."""
@@ -85,16 +85,16 @@ class Crew:
 
     def lend(self, name: str) -> None:
         """The task of a slot waits for another one: its place may be used meanwhile."""
-        if any(hand.name == name for hand in self.own.values()):
+        if any(slot.name == name for slot in self.own.values()):
             self.lent.add(name)
 
     def take_back(self, name: str) -> None:
         """The task goes on: let a slot go that was made for the time of its waiting."""
         self.lent.discard(name)
-        staying = [hand for hand in self.own.values() if not hand.leaving and hand.name not in self.lent]
-        idle_first = sorted(staying, key=lambda hand: bool(self.limits.running(hand.name)))
-        for hand in idle_first[: max(0, len(staying) - self.size)]:
-            self._send_off(hand)
+        staying = [slot for slot in self.own.values() if not slot.leaving and slot.name not in self.lent]
+        idle_first = sorted(staying, key=lambda slot: bool(self.limits.running(slot.name)))
+        for slot in idle_first[: max(0, len(staying) - self.size)]:
+            self._send_off(slot)
 
     def staff(self, backlog: int) -> None:
         """Make as many slots as the backlog wants and there is room for."""
@@ -107,7 +107,7 @@ class Crew:
         duty = dataclasses.replace(self.duty, name=name, threads=threads)
         oom = processes.oom_kills()
         pid = local.fork_slot(slot_main(duty), name, keep=duty.log)
-        self.own[pid] = Hand(name, pid, processes.open_pidfd(pid), time.monotonic(), oom)
+        self.own[pid] = SlotProcess(name, pid, processes.open_pidfd(pid), time.monotonic(), oom)
 
     def busy(self) -> int:
         """How many slots hold a claim."""
@@ -117,9 +117,9 @@ class Crew:
         """The monotonic moment at which a slot last went idle or died, as far as it can be told."""
         for place in self.duty.lanes:
             folder = self.queue.layout.bells_of(self.queue.boot, f"{place}@{self.duty.env}/idle")
-            for hand in self.own.values():
+            for slot in self.own.values():
                 with contextlib.suppress(OSError):
-                    age = time.time() - os.stat(f"{folder}/{hand.name}").st_ctime
+                    age = time.time() - os.stat(f"{folder}/{slot.name}").st_ctime
                     self._last_active = max(self._last_active, time.monotonic() - max(0.0, age))
         return self._last_active
 
@@ -127,32 +127,32 @@ class Crew:
 
     def reap(self, me: str) -> None:
         """Collect slots that ended, and settle what they had claimed. `me` writes the outcomes."""
-        for hand in list(self.own.values()):
-            pid, status, usage = os.wait4(hand.pid, os.WNOHANG)
+        for slot in list(self.own.values()):
+            pid, status, usage = os.wait4(slot.pid, os.WNOHANG)
             if pid:
                 del self.own[pid]
-                peak = max(usage.ru_maxrss * 1024, self.limits.gauges.peak(hand.name))
-                self._buried(me, hand, _death(hand, status, peak))
-        for hand in list(self.adopted.values()):
-            if members.is_dead(self.queue, hand.name):
-                del self.adopted[hand.name]
-                self._buried(me, hand, Death())
+                peak = max(usage.ru_maxrss * 1024, self.limits.gauges.peak(slot.name))
+                self._settle_death(me, slot, _death(slot, status, peak))
+        for slot in list(self.adopted.values()):
+            if members.is_dead(self.queue, slot.name):
+                del self.adopted[slot.name]
+                self._settle_death(me, slot, Death())
 
-    def _buried(self, me: str, hand: Hand, death: Death) -> None:
+    def _settle_death(self, me: str, slot: SlotProcess, death: Death) -> None:
         self._last_active = time.monotonic()
-        self.lent.discard(hand.name)
-        if hand.pidfd is not None:
-            os.close(hand.pidfd)
-        had = recovery.recover_slot(self.queue, me, hand.name, death)
-        self.limits.forget(hand.name)
-        members.forget(self.queue, hand.name)
-        if hand.evicted:
-            self.say(f"slot {hand.name} was stopped")
+        self.lent.discard(slot.name)
+        if slot.pidfd is not None:
+            os.close(slot.pidfd)
+        had = recovery.recover_slot(self.queue, me, slot.name, death)
+        self.limits.forget(slot.name)
+        members.forget(self.queue, slot.name)
+        if slot.evicted:
+            self.say(f"slot {slot.name} was stopped")
         elif had:
-            self.say(f"slot {hand.name} died with a task: {death.words()}")
+            self.say(f"slot {slot.name} died with a task: {death.words()}")
         elif death.signal is not None or death.exit_code:
             # It died at birth: wait a little longer each time, or the worker would do nothing but fork.
-            self.say(f"slot {hand.name} could not start: {death.words()}")
+            self.say(f"slot {slot.name} could not start: {death.words()}")
             self._pause = min(30.0, self._pause * 2)
             self._pause_until = time.monotonic() + self._pause
             return
@@ -171,7 +171,7 @@ class Crew:
                 continue
             if members.is_dead(self.queue, member.worker):
                 pid = member.process.pid
-                self.adopted[member.name] = Hand(member.name, pid, processes.open_pidfd(pid), time.monotonic())
+                self.adopted[member.name] = SlotProcess(member.name, pid, processes.open_pidfd(pid), time.monotonic())
                 self.limits.learn(member.name)
                 self.say(f"adopted slot {member.name} (pid {pid}), whose worker died")
 
@@ -179,28 +179,28 @@ class Crew:
 
     def drain(self) -> None:
         """Tell every slot of ours to finish what it runs and leave."""
-        for hand in self.own.values():
-            self._send_off(hand)
+        for slot in self.own.values():
+            self._send_off(slot)
 
-    def _send_off(self, hand: Hand) -> None:
-        hand.leaving = True
+    def _send_off(self, slot: SlotProcess) -> None:
+        slot.leaving = True
         with contextlib.suppress(ProcessLookupError):
-            os.kill(hand.pid, local.DRAIN)
+            os.kill(slot.pid, local.DRAIN)
 
     def evict(self, me: str) -> None:
         """End all slots now, and what they run: functions go back, started cells end failed."""
-        for hand in [*self.own.values(), *self.adopted.values()]:
-            if not hand.evicted:
-                hand.evicted = True
-                member = members.find_member(self.queue, hand.name)
+        for slot in [*self.own.values(), *self.adopted.values()]:
+            if not slot.evicted:
+                slot.evicted = True
+                member = members.find_member(self.queue, slot.name)
                 # First the processes, then the ticket: nothing of a task is left when it may run again.
-                processes.kill_tree(member.process if member else hand.pid, mark=hand.name)
-                recovery.evict_slot(self.queue, me, hand.name)
+                processes.kill_tree(member.process if member else slot.pid, mark=slot.name)
+                recovery.evict_slot(self.queue, me, slot.name)
 
 
-def _death(hand: Hand, status: int, peak: int) -> Death:
+def _death(slot: SlotProcess, status: int, peak: int) -> Death:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        oom = number == signal.SIGKILL and processes.oom_kills() > hand.oom_before
+        oom = number == signal.SIGKILL and processes.oom_kills() > slot.oom_before
         return Death(signal=number, out_of_memory=oom, peak_memory=peak)
     return Death(exit_code=os.WEXITSTATUS(status), peak_memory=peak)

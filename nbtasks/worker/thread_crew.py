@@ -15,10 +15,10 @@ from nbtasks.queue.directory import Queue
 from nbtasks.queue.needy import Needy
 from nbtasks.queue.recovery import Death
 from nbtasks.queue.tokens import NOW
-from nbtasks.worker.crew import Crew, Hand
+from nbtasks.worker.crew import Crew, SlotProcess
 from nbtasks.worker.limits import Limits, is_thread_of
 from nbtasks.worker.slot import Duty
-from nbtasks.worker.threads import hall_main
+from nbtasks.worker.threads import pool_main
 
 _REST = 0.2  # seconds without a bell after a ring that was for the threads
 
@@ -30,31 +30,31 @@ class ThreadCrew(Crew):
         # A slot for cells does not sleep: its bell would be rung for functions.
         cells = dataclasses.replace(duty, needs="c", burst=True)
         super().__init__(queue, min(size, processes.default_slots()), cells, limits, say)
-        self.threads, self._hall_duty = size, duty
-        self._halls: dict[str, mmap.mmap] = {}  # see `thread_slot.Host.inside`
+        self.threads, self._pool_duty = size, duty
+        self._pools: dict[str, mmap.mmap] = {}  # see `thread_slot.Host.inside`
         self._rest_until = 0.0
         places = [f"{lane}@{duty.env}" for lane in duty.lanes]
         self._needy = {kind: Needy(queue, places, kind) for kind in "cf"}
 
     def names(self) -> list[str]:
         """All slots: those for cells, and the threads."""
-        running = self.queue.disk.list(self.queue.layout.running) if self._halls else []
-        threads = [name for name in running if any(is_thread_of(name, hall) for hall in self._halls)]
-        return [name for name in super().names() if name not in self._halls] + threads
+        running = self.queue.disk.list(self.queue.layout.running) if self._pools else []
+        threads = [name for name in running if any(is_thread_of(name, pool) for pool in self._pools)]
+        return [name for name in super().names() if name not in self._pools] + threads
 
     def measured(self) -> list[str]:
         """The slots for cells."""
-        return [name for name in super().names() if name not in self._halls]
+        return [name for name in super().names() if name not in self._pools]
 
-    def _threads_of(self, hall: str) -> list[str]:
-        return [name for name in self.queue.disk.list(self.queue.layout.running) if is_thread_of(name, hall)]
+    def _threads_of(self, pool: str) -> list[str]:
+        return [name for name in self.queue.disk.list(self.queue.layout.running) if is_thread_of(name, pool)]
 
-    def _hall(self) -> Hand | None:
+    def _pool(self) -> SlotProcess | None:
         """The process that takes functions."""
-        for hand in self.own.values():
-            inside = self._halls.get(hand.name)
-            if inside is not None and not inside[-1] and not hand.leaving and hand.name not in self.limits.condemned:
-                return hand
+        for slot in self.own.values():
+            inside = self._pools.get(slot.name)
+            if inside is not None and not inside[-1] and not slot.leaving and slot.name not in self.limits.condemned:
+                return slot
         return None
 
     # Making.
@@ -62,8 +62,8 @@ class ThreadCrew(Crew):
     def has_room(self) -> bool:
         """True while one more slot for a cell may be made, or a process for threads."""
         now = time.monotonic()
-        cells = len(self.own) - len(self._halls) - len(self.lent)
-        return (cells < self.size or self._hall() is None) and now >= max(self._pause_until, self._rest_until)
+        cells = len(self.own) - len(self._pools) - len(self.lent)
+        return (cells < self.size or self._pool() is None) and now >= max(self._pause_until, self._rest_until)
 
     def free_for(self) -> float | None:
         """Seconds until there may be room again; None: there is."""
@@ -72,16 +72,16 @@ class ThreadCrew(Crew):
 
     def wants_more(self, backlog: int) -> bool:
         """True when something waits that nobody who lives is about to take."""
-        return self._wants_hall() or self._wants_slot()
+        return self._wants_pool() or self._wants_slot()
 
-    def _wants_hall(self) -> bool:
-        return self._hall() is None and time.monotonic() >= self._pause_until and self._count("f") > 0
+    def _wants_pool(self) -> bool:
+        return self._pool() is None and time.monotonic() >= self._pause_until and self._count("f") > 0
 
     def _wants_slot(self) -> bool:
-        cells = len(self.own) - len(self._halls) - len(self.lent)
+        cells = len(self.own) - len(self._pools) - len(self.lent)
         if cells >= self.size or time.monotonic() < self._pause_until:
             return False
-        young = sum(1 for hand in self.own.values() if hand.name not in self._halls and self._is_young(hand))
+        young = sum(1 for slot in self.own.values() if slot.name not in self._pools and self._is_young(slot))
         return self._count("c") > young
 
     def _count(self, need: str) -> int:
@@ -93,21 +93,21 @@ class ThreadCrew(Crew):
     def staff(self, backlog: int) -> None:
         """Make what the backlog wants and there is room for."""
         made = len(self.own)
-        if self._wants_hall():
-            self._make_hall()
+        if self._wants_pool():
+            self._make_pool()
         while self._wants_slot():
             self._make()
         if len(self.own) == made:  # functions in a burst: the threads take them, and ring among themselves
             self._rest_until = time.monotonic() + _REST
 
-    def _make_hall(self) -> None:
+    def _make_pool(self) -> None:
         name = members.new_name("t", self.duty.worker[2:], next(self._numbers))
         each = max(1, processes.usable_cores() // self.threads)
-        duty = dataclasses.replace(self._hall_duty, name=name, threads=each)
+        duty = dataclasses.replace(self._pool_duty, name=name, threads=each)
         oom = processes.oom_kills()
-        inside = self._halls[name] = mmap.mmap(-1, mmap.PAGESIZE)
-        pid = local.fork_slot(hall_main(duty, self.threads, inside), name, keep=duty.log)
-        self.own[pid] = Hand(name, pid, processes.open_pidfd(pid), time.monotonic(), oom)
+        inside = self._pools[name] = mmap.mmap(-1, mmap.PAGESIZE)
+        pid = local.fork_slot(pool_main(duty, self.threads, inside), name, keep=duty.log)
+        self.own[pid] = SlotProcess(name, pid, processes.open_pidfd(pid), time.monotonic(), oom)
 
     def take_back(self, name: str) -> None:
         """Slots for cells leave by themselves."""
@@ -121,12 +121,12 @@ class ThreadCrew(Crew):
 
     # Ending.
 
-    def _buried(self, me: str, hand: Hand, death: Death) -> None:
-        if hand.name not in self._halls:
-            super()._buried(me, hand, death)
+    def _settle_death(self, me: str, slot: SlotProcess, death: Death) -> None:
+        if slot.name not in self._pools:
+            super()._settle_death(me, slot, death)
             return
-        inside = self._halls.pop(hand.name)
-        names = self._threads_of(hand.name)
+        inside = self._pools.pop(slot.name)
+        names = self._threads_of(slot.name)
         ran = {
             name
             for name in names
@@ -140,20 +140,20 @@ class ThreadCrew(Crew):
                 recovery.evict_slot(self.queue, me, name)
             self.limits.forget(name)
             members.forget(self.queue, name)
-        condemned = hand.name in self.limits.condemned
-        self.limits.condemned.discard(hand.name)
+        condemned = slot.name in self.limits.condemned
+        self.limits.condemned.discard(slot.name)
         had = f"a process of threads died with {held} tasks: {death.words()}"
-        super()._buried(me, hand, Death() if held else death)
-        if held and not hand.evicted:
+        super()._settle_death(me, slot, Death() if held else death)
+        if held and not slot.evicted:
             self.say("a thread did not stop, so its process was ended" if condemned else had)
 
     def evict(self, me: str) -> None:
         """End all now, and what they run."""
-        for hand in self.own.values():
-            if hand.name in self._halls and not hand.evicted:
-                hand.evicted = True
-                processes.kill_tree(hand.pid, mark=hand.name)
-                for name in self._threads_of(hand.name):
+        for slot in self.own.values():
+            if slot.name in self._pools and not slot.evicted:
+                slot.evicted = True
+                processes.kill_tree(slot.pid, mark=slot.name)
+                for name in self._threads_of(slot.name):
                     recovery.evict_slot(self.queue, me, name)
         super().evict(me)
 

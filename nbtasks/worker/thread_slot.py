@@ -83,28 +83,28 @@ class ThreadDelivery(Delivery):
 class ThreadSlot(Slot):
     """One thread that runs tasks."""
 
-    def __init__(self, hall: Host, name: str) -> None:
-        self.hall, self.duty, self.queue = hall, dataclasses.replace(hall.duty, name=name), hall.queue
-        self.environ, self.parent = hall.environ, hall.parent
-        self.draining = hall.draining
+    def __init__(self, host: Host, name: str) -> None:
+        self.host, self.duty, self.queue = host, dataclasses.replace(host.duty, name=name), host.queue
+        self.environ, self.parent = host.environ, host.parent
+        self.draining = host.draining
         self.ticket: Ticket | None = None
         self.stop: Stop | None = None
         self.poked = False
         self.done = 0
         self.place: ThreadPlace | None = None
-        self._flag = int(name.rpartition("-")[2]) % (len(hall.inside) - 1)
+        self._flag = int(name.rpartition("-")[2]) % (len(host.inside) - 1)
         self.guest: Guest | None = None
         self._register()
-        self.bells = [self.queue.bell(f"{lane}@{hall.duty.env}", name) for lane in hall.duty.lanes]
+        self.bells = [self.queue.bell(f"{lane}@{host.duty.env}", name) for lane in host.duty.lanes]
         self.taken: Taken | None = None
         self._look_at = 0.0
         self.functions, self.cells = Claimer(self.queue, name, self._lines("f")), Claimer(self.queue, name, [])
-        self.needy = Needy(self.queue, [f"{lane}@{hall.duty.env}" for lane in hall.duty.lanes], "f")
+        self.needy = Needy(self.queue, [f"{lane}@{host.duty.env}" for lane in host.duty.lanes], "f")
 
     def _member(self) -> Member:
         return Member(
-            name=self.duty.name, process=self.hall.identity, started=time.time(), worker=self.duty.worker,
-            lanes=self.duty.lanes, env=self.duty.env, engine="threads", shares=self.hall.duty.name,
+            name=self.duty.name, process=self.host.identity, started=time.time(), worker=self.duty.worker,
+            lanes=self.duty.lanes, env=self.duty.env, engine="threads", shares=self.host.duty.name,
         )  # fmt: skip
 
     def main(self) -> None:
@@ -123,8 +123,8 @@ class ThreadSlot(Slot):
             worn = self.delivery.is_worn
         except BaseException:  # what it has claimed is recovered when the process is gone
             self.say(f"slot {self.duty.name} cannot go on:\n{traceback.format_exc()}")
-            self.hall.fail()
-        self.hall.ended(self, worn)
+            self.host.fail()
+        self.host.ended(self, worn)
 
     # Stopping.
 
@@ -161,7 +161,7 @@ class ThreadSlot(Slot):
     # Work.
 
     def _must_leave(self) -> bool:
-        return self.draining or self._orphaned() or self.hall.has_too_many()
+        return self.draining or self._orphaned() or self.host.has_too_many()
 
     def _run(self, ticket: Ticket) -> bool:
         self.stop, self.poked = None, False
@@ -173,13 +173,13 @@ class ThreadSlot(Slot):
             self.taken.release(self.duty.worker)
             self.taken = None
         self.done += 1
-        self.hall.count()
+        self.host.count()
         return not self.delivery.is_worn
 
     def _enter(self, context: Context, read: Read) -> Entered:
         assert self.ticket is not None
         ticket, name = self.ticket, self.duty.name
-        self.guest = guest = Guest(self.hall.room, context, read, ticket.losses > 0, self._note_inside)
+        self.guest = guest = Guest(self.host.room, context, read, ticket.losses > 0, self._note_inside)
         said: list[None] = []
 
         def say() -> None:
@@ -193,7 +193,7 @@ class ThreadSlot(Slot):
 
     def _note_inside(self, is_inside: bool) -> None:
         """For the supervisor: if the process dies now, was that perhaps this task's doing?"""
-        self.hall.inside[self._flag] = is_inside
+        self.host.inside[self._flag] = is_inside
 
     @contextlib.contextmanager
     def waiting(self, *, lends: bool) -> Iterator[None]:
@@ -204,12 +204,12 @@ class ThreadSlot(Slot):
             with self.place.held(self._is_to_stop):
                 self.guest()
                 if lends:
-                    self.hall.lend()
+                    self.host.lend()
             yield
         finally:
             with self.place.held(self._is_to_stop):
                 if lends:
-                    self.hall.take_back()
+                    self.host.take_back()
                 self.guest.enter()
 
     def ring(self) -> None:

@@ -29,7 +29,7 @@ from nbtasks.worker.warm import set_threads
 _LOOK = 0.2  # seconds after which a task that waits for another one can be interrupted
 
 
-class Hall:
+class ThreadPool:
     """The process: its threads, and what they share."""
 
     def __init__(self, duty: Duty, size: int, inside: mmap.mmap) -> None:
@@ -192,11 +192,11 @@ def _short_id() -> str:
     return task.id.rpartition("-")[2] if task is not None else ""
 
 
-def hall_main(duty: Duty, size: int, inside: mmap.mmap) -> Callable[[], int]:
+def pool_main(duty: Duty, size: int, inside: mmap.mmap) -> Callable[[], int]:
     """What a forked process of `size` threads runs. `inside` is memory that it shares with its supervisor."""
 
     def main() -> int:
         config.settings()
-        return Hall(duty, size, inside).work()
+        return ThreadPool(duty, size, inside).work()
 
     return main

@@ -186,6 +186,7 @@ def test_a_server_is_restarted_while_a_task_runs(open_notebook: Opener, server_e
     page.open_gate("go")
     page.wait_status(ref, "succeeded")
     page.run(0)
+    page.reload()  # a page asks for its widgets in the first seconds, which the cell above may miss
     page.wait_text(1, "succeeded")
     page.wait_no_text(1, "not found")
     page.shot("after-loading")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import nbtasks
@@ -74,6 +77,8 @@ def test_a_cluster_of_the_worker_ends_with_it(
         assert task.result(WAIT) == int(lines(notes)[0]), "it outlives the bridge"
         cluster = processes.tree(_keeper(path))
         assert len(cluster) > 1
+        assert not [page for process in cluster for page in _pages(process.pid)], "Dask's pages name tasks"
+        assert "8787" not in worker.log
         worker.kill()
         until(lambda: all(is_gone(process.pid) for process in cluster))
         assert not path.exists()
@@ -116,6 +121,18 @@ class Local(Place):
     def url(self) -> str:
         """As `Place`."""
         return "dask://local"
+
+
+def _pages(pid: int) -> Iterator[str]:
+    """What a process shows to whoever asks at one of its ports."""
+    ports = {one.laddr.port for one in psutil.Process(pid).net_connections("tcp") if one.status == "LISTEN"}
+    for port in ports:
+        for page in ("info/main/workers.html", "json/counts.json", "health", "metrics"):
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                connection.request("GET", f"/{page}")
+                if connection.getresponse().status == 200:
+                    yield f"{port}/{page}"
 
 
 def _keeper(path: Path) -> int:

@@ -30,7 +30,7 @@ def test_it_says_who_it_is_and_what_it_runs(queue: Queue, start: Start) -> None:
     worker.wait_for(f"queue {queue.root}, lanes default, gpu, environment {config.env_tag()}")
     worker.wait_for("engine processes, 1 slot, periodic on, stays, 2 queued")
     worker.wait_for(rf"Executing train\[{task.short}\]\n.*train\[{task.short}\] succeeded in 0\.\d+s")
-    worker.wait_for(rf"fail\[{failing.short}\] failed in")
+    worker.wait_for(rf"fail\[{failing.short}\] failed in 0\.\d+s: ValueError: .+")
     worker.wait_for("leaving")
     assert not os.path.exists(queue.layout.worker_folder(name))
 
