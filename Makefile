@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip install -qq --disable-pip-version-check
+PIP    := $(PY) -m pip install -qq --disable-pip-version-check --no-compile
 
 # $(call lacking,PROGRAMS,PACKAGES): the packages of Debian, unless one of the programs is there
 lacking = $(if $(shell for one in $(1); do command -v $$one && break; done 2>/dev/null),,$(2))
@@ -60,6 +60,7 @@ $(VENV)/.made: | deps
 $(VENV)/.has-%: pyproject.toml $(VENV)/.made | deps
 	@echo "Installing nbtasks[$*] into $(VENV) (once; the first time takes some minutes) ..."
 	@$(PIP) -e '.[$*]'
+	@$(PY) -m compileall -q -j 0 $(VENV)/lib >/dev/null || true  # pip would use one core; some packages hold what is no Python
 	@touch $@
 
 venv: $(VENV)/.has-test  ## .venv with the project and what the tests need

@@ -53,6 +53,7 @@ def seen_after_run_all(page: NotebookPage, notebook: NotebookNode) -> None:
         page.wait_text(cell(notebook, beginning), text, within=LONG)
 
 
+@pytest.mark.torture  # test_notebooks.py executes it at night too; this one comes back to it as a person would
 @pytest.mark.timeout(300)
 def test_every_step_does_what_its_text_says(open_notebook: Opener, notebook: NotebookNode) -> None:
     page = open_notebook(notebook, height=4000)

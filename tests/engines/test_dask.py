@@ -129,10 +129,10 @@ def _pages(pid: int) -> Iterator[str]:
     for port in ports:
         for page in ("info/main/workers.html", "json/counts.json", "health", "metrics"):
             with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                connection.request("GET", f"/{page}")
-                if connection.getresponse().status == 200:
-                    yield f"{port}/{page}"
+                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+                    connection.request("GET", f"/{page}")
+                    if connection.getresponse().status == 200:
+                        yield f"{port}/{page}"
 
 
 def _keeper(path: Path) -> int:

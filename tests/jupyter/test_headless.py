@@ -107,7 +107,7 @@ def assert_fitted(shown: dict[str, Any]) -> None:
     assert shown["text/html"].count('src="data:image/png;base64,') == 1, "the plot"
 
 
-@runners("nbclient", "nbconvert")
+@runners("nbclient")
 def test_without_any_option_a_later_cell_waits_for_what_it_reads(run: Run, folder: Path, env: Env) -> None:
     read = "print('score', model['score'])"
     waited = "%%background --wait\n# double it\ndoubled = 2 * model['score']"
