@@ -128,11 +128,11 @@ def _pages(pid: int) -> Iterator[str]:
     ports = {one.laddr.port for one in psutil.Process(pid).net_connections("tcp") if one.status == "LISTEN"}
     for port in ports:
         for page in ("info/main/workers.html", "json/counts.json", "health", "metrics"):
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-                    connection.request("GET", f"/{page}")
-                    if connection.getresponse().status == 200:
-                        yield f"{port}/{page}"
+            asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(asked) as connection:
+                connection.request("GET", f"/{page}")
+                if connection.getresponse().status == 200:
+                    yield f"{port}/{page}"
 
 
 def _keeper(path: Path) -> int:
