@@ -120,6 +120,12 @@ def list_slots(store: Store) -> Iterator[Member]:
             yield member
 
 
+def count_busy(store: Store, worker: str) -> int:
+    """How many of a worker's own slots hold a claim."""
+    folders = [name for name in store.disk.list(store.layout.running) if name.startswith(f"s-{worker[2:]}-")]
+    return sum(1 for name in folders if any(store.disk.list(store.layout.running_folder(name))))
+
+
 def find_stop(store: Store, slot: str) -> Stop | None:
     """The supervisor's last request to this slot, or None."""
     try:

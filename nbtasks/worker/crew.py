@@ -103,8 +103,7 @@ class Crew:
 
     def _make(self) -> None:
         name = members.new_name("s", self.duty.worker[2:], next(self._numbers))
-        threads = max(1, processes.usable_cores() // (1 + self.busy()))
-        duty = dataclasses.replace(self.duty, name=name, threads=threads)
+        duty = dataclasses.replace(self.duty, name=name)
         oom = processes.oom_kills()
         pid = local.fork_slot(slot_main(duty), name, keep=duty.log)
         self.own[pid] = SlotProcess(name, pid, processes.open_pidfd(pid), time.monotonic(), oom)

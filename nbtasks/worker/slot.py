@@ -48,8 +48,8 @@ class Duty:
     log: int  # descriptor of the worker's log
     burst: bool = False
     max_tasks: int | None = None
-    threads: int = 1
     needs: str = "cf"  # what it claims: cells ("c"), functions ("f")
+    threads: int = 1  # that each of a pool's tasks may use
 
 
 class Slot:
@@ -241,8 +241,8 @@ class Slot:
     def _run(self, ticket: Ticket) -> bool:
         """Run one task; False when this process must not run another."""
         self.ticket, self.stop, self.poked = ticket, None, False
-        if self.done == 0:
-            set_threads(self.duty.threads)
+        if self.done == 0:  # it may have been made, or have slept, while others were busy, or none
+            set_threads(processes.usable_cores() // max(1, members.count_busy(self.queue, self.duty.worker)))
         payload.make_home()  # a __main__ of its own: names of one notebook are not there for the next
         spec = self.delivery.deliver(ticket, self.taken)
         stopped = self.delivery.stopped is not None or self.stop is not None

@@ -102,8 +102,7 @@ class ThreadCrew(Crew):
 
     def _make_pool(self) -> None:
         name = members.new_name("t", self.duty.worker[2:], next(self._numbers))
-        each = max(1, processes.usable_cores() // self.threads)
-        duty = dataclasses.replace(self._pool_duty, name=name, threads=each)
+        duty = dataclasses.replace(self._pool_duty, name=name, threads=processes.usable_cores() // self.threads)
         oom = processes.oom_kills()
         inside = self._pools[name] = mmap.mmap(-1, mmap.PAGESIZE)
         pid = local.fork_slot(pool_main(duty, self.threads, inside), name, keep=duty.log)

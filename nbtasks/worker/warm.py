@@ -91,8 +91,8 @@ def _next_descriptor() -> int:
 
 
 def set_threads(count: int) -> None:
-    """Let numpy and its kin use so many threads."""
+    """Let numpy and its kin use so many threads, at least one."""
     # Before numpy and its kin are loaded: they read these once. What the user set stays.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                  "LOKY_MAX_CPU_COUNT"):  # fmt: skip
-        os.environ.setdefault(name, str(count))
+        os.environ.setdefault(name, str(max(1, count)))

@@ -52,6 +52,11 @@ def note_and_wait(path: str, line: object, gate: str) -> int:
     return wait_for(gate)
 
 
+def note_threads_and_wait(path: str, gate: str) -> int:
+    """Append how many threads numpy and its kin may use, then run until the gate is there."""
+    return note_and_wait(path, os.environ["OMP_NUM_THREADS"], gate)
+
+
 def fail() -> None:
     raise ValueError("no good")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import nbtasks
-from nbtasks import Status, config
+from nbtasks import Status, config, processes
 from nbtasks.queue.directory import Queue
 from nbtasks.queue.layout import LOG
 from tests.worker import calls
@@ -95,6 +95,19 @@ def test_a_slot_is_woken_for_each_of_a_burst(queue: Queue, start: Start, notes: 
     assert until(lambda: len(lines(notes)) == 4), "both run at once"
     Path(gate).touch()
     nbtasks.gather(tasks)
+
+
+def test_tasks_that_begin_together_share_the_cores(queue: Queue, start: Start, notes: str, gate: str) -> None:
+    """Which is not known when their slots are made: nobody has claimed yet."""
+    cores = processes.usable_cores()
+    tasks = [nbtasks.submit(calls.note_threads_and_wait, notes, gate) for _ in range(cores)]
+    start("-w", str(cores))
+    until(lambda: len(lines(notes)) == cores)
+    Path(gate).touch()
+    nbtasks.gather(tasks)
+    threads = sorted(map(int, lines(notes)))
+    assert threads[0] == 1, "whoever came last"
+    assert threads[-1] <= cores
 
 
 def test_rings_that_were_lost_are_made_good(queue: Queue, start: Start, notes: str) -> None:
