@@ -27,8 +27,9 @@ _FONT = (
 _QUIET = "opacity:0.72"
 _CUT = "overflow:hidden;text-overflow:ellipsis"
 _NUMBER = f"text-align:right;{_QUIET}"
-# What rows share stands once, above them: a page of rows goes over the wire each second.
-_TABLE = f"line-height:{ROW}px;white-space:nowrap;font-variant-numeric:tabular-nums"
+# What rows share stands once, above them: a page of rows goes over the wire each second. The width is that of the page,
+# and never that of a long text.
+_TABLE = f"width:0;min-width:100%;line-height:{ROW}px;white-space:nowrap;font-variant-numeric:tabular-nums"
 _LINE = f"display:flex;flex-wrap:wrap;height:{ROW}px;overflow:hidden;column-gap:10px"
 # Status, name, time, what there is to say, submitted: the width that each asks for, and what it takes of the rest.
 _CELLS = (

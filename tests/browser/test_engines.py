@@ -14,11 +14,14 @@ from tests.browser.conftest import LOAD, Opener
 from tests.browser.pages import NotebookPage, gate
 from tests.engines.servers import Place, Rq, opened
 
+_FITS = "one => one.getBoundingClientRect().right <= one.closest('.widget-hbox').getBoundingClientRect().right"
 TRAIN = """%%background --as train
 # train
+import time
 from tqdm.auto import tqdm
 losses = []
 for epoch in tqdm(range(4), desc="epoch"):
+    time.sleep(0.15)  # tqdm itself counts anew ten times a second
     losses.append(1 / (1 + epoch))
     print("epoch", epoch, "loss", losses[-1])
     if epoch == 1:
@@ -57,6 +60,8 @@ def test_a_card_at_an_engine(open_notebook: Opener, place: Place) -> None:
     place.stop_broker()
     page.wait_text(1, "does not answer")
     both_themes(page, "3-the-broker-is-gone")
+    table = page.output(2).get_by_role("table", name="tasks")
+    assert table.evaluate(_FITS), "a long reason pushes no column out"
     place.start_broker()
     page.wait_no_text(1, "does not answer")
     go.touch()
