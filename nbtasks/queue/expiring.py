@@ -20,9 +20,9 @@ _TRIES = 10
 _SUBMIT_TAKES = 3600.0  # seconds, at most
 
 
-def is_over(spec: Spec, ticket: Ticket, now: float | None = None) -> bool:
+def is_over(spec: Spec, ticket: Ticket) -> bool:
     """Whether it is too late to start this task. What was started before, or is retried by hand, is none of this."""
-    return spec.expires is not None and ticket.delivery == 1 and (time.time() if now is None else now) >= spec.expires
+    return spec.expires is not None and ticket.delivery == 1 and time.time() >= spec.expires
 
 
 def ended(ticket: Ticket, slot: str) -> tuple[Outcome, list[Part]]:
@@ -54,7 +54,7 @@ def _try_end(queue: Queue, me: str, id: str, now: float) -> bool:
         if place is None or place.status is Status.RUNNING:
             # The slot has looked by itself; or the submit goes on just now, unless it was never wholly submitted.
             return place is not None or now - (spec.expires or now) > _SUBMIT_TAKES
-        if place.status.ended or not is_over(spec, place.ticket, now):
+        if place.status.ended or place.ticket.delivery != 1:
             return True
         mine = place.ticket.put_back()  # a name of our own: of two workers, one gets it
         if queue.disk.move(place.path, f"{queue.layout.running_folder(me)}/{mine}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
@@ -92,9 +93,9 @@ def split_due(
 
 def expiry_name(moment: float, id: str) -> str:
     """The name in ``expires/`` of a task that must have started at `moment` (seconds since 1970)."""
-    return f"{int(moment * 1000)}-{id}"
+    return f"{math.ceil(moment * 1000)}-{id}"  # never too early
 
 
 def until_name(moment: float, ticket: Ticket) -> str:
     """The name of a ticket in ``waiting/until/``, due at `moment` (seconds since 1970)."""
-    return f"{int(moment * 1000)}-{ticket}"
+    return f"{math.ceil(moment * 1000)}-{ticket}"  # never too early

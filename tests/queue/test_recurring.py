@@ -516,6 +516,16 @@ def test_what_has_not_started_in_time_is_cancelled(queue: Queue, where: str) -> 
     assert check(queue) == []
 
 
+def test_whoever_looks_when_it_is_due_ends_it(queue: Queue) -> None:
+    """Also where the moment is none of whole milliseconds, as nearly always."""
+    for part in range(10):
+        spec = put(queue, expires=layout.submitted_at(queue.new_id()) + 100 + part * 0.00013)
+        assert (due := expiring.expire_due(queue, "w-1", spec.expires - 1))
+        assert due >= spec.expires, "never too early"
+        assert expiring.expire_due(queue, "w-1", due) is None
+        assert status(queue, spec) is Status.CANCELLED
+
+
 def test_what_has_started_in_time_goes_on(queue: Queue) -> None:
     now = layout.submitted_at(queue.new_id())
     running, retried = put(queue, expires=now + 100), put(queue, expires=now + 100, retries=1)
