@@ -81,10 +81,10 @@ format: venv  ## format, and mend what the linter can mend
 	@$(VENV)/bin/ruff check --fix .
 
 # What comes from Debian and what comes from PyPI, side by side.
-# Four processes on two cores: tests mostly wait, for processes that they start and end.
+# Three processes on two cores: tests wait now and then, for processes that they start and end.
 test:  ## lint, types and all tests of the first tier
 	@$(MAKE) --no-print-directory -j2 tools lint compiled
-	@$(PY) -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # Processes that may not write what they compiled (PYTHONDONTWRITEBYTECODE) would compile it anew, each of them. With its
 # assertions rewritten pytest alone compiles a test, so it collects them once. What is wrong with them, the tests will say.
