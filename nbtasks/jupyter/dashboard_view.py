@@ -87,10 +87,8 @@ class Contents:
     def line(self, now: float) -> dict[str, str]:
         """What stands in place of the static table while the dashboard lives."""
         said = f"tasks as of {words.moment(now)}: {tables.summary(self.catalogue.counts)}; "
-        quiet = (
-            f'<div style="font-size:12px;opacity:0.72">{markup.escape(said)} {markup.code("%tasks")} shows now</div>'
-        )
-        return {"text/html": quiet, "text/plain": f"{said}%tasks shows now"}
+        html = markup.above_widgets(markup.quiet(f"{markup.escape(said)} {markup.code('%tasks')} shows now"))
+        return {"text/html": html, "text/plain": f"{said}%tasks shows now"}
 
     def rows(self, ids: list[str], now: float) -> list[Row]:
         """The rows of one page. A task that was removed meanwhile keeps a row that says so."""

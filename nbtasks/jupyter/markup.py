@@ -1,6 +1,6 @@
 """The HTML of cards and tables: a few elements with inline styles, every text escaped.
 
-Style sheets and scripts do not survive in a saved notebook, and JupyterLab drops from an untrusted one each
+Scripts, and in most viewers style sheets, do not survive in a saved notebook, and JupyterLab drops from an untrusted one each
 declaration with ``var()`` in it; so what carries meaning has plain values, and a declaration that may be
 dropped stands alone. Backgrounds are a thin grey that suits light and dark; quiet text is made by opacity.
 """
@@ -33,6 +33,13 @@ _PRE = (
 )
 _TRACK = "clear:both;margin-top:3px;height:6px;border-radius:3px;background:rgba(128,128,128,0.22);overflow:hidden"
 
+_ABOVE = "nbtasks-above"
+# Where no kernel knows the widgets below, JupyterLab writes an error in their place. It is no news: the line says where to look.
+_NO_ERROR = (
+    f"<style>.jp-OutputArea-child:has(.{_ABOVE})+.jp-OutputArea-child>.jupyter-widgets:not(:has(*))"
+    "{display:none}</style>"
+)
+
 # Where a card stands in Markdown, a blank line would end it; written as an entity it is none.
 _BLANK = re.compile(r"\n(?=[ \t]*\n)")
 
@@ -54,6 +61,17 @@ def mark(status: Status) -> tuple[str, str]:
         f'<span style="color:{look.colour};font-weight:bold">{look.icon}</span>',
         f'<span style="color:{look.colour};font-weight:600">{status}</span>',
     )
+
+
+def above_widgets(line: str) -> str:
+    """What stands in a line above widgets, which a page may have to do without."""
+    look = "font-size:12px;line-height:1.45;margin:2px 0"
+    return f'<div class="tex2jax_ignore mathjax_ignore {_ABOVE}" style="{look}">{_NO_ERROR}{line}</div>'
+
+
+def quiet(line: str) -> str:
+    """A piece of HTML that does not stand out."""
+    return f'<span style="{_QUIET}">{line}</span>'
 
 
 def card(view: View) -> str:
@@ -110,7 +128,7 @@ def _head(view: View) -> str:
     icon, word = mark(view.status)
     parts = [icon, f"<b>{escape(view.name, 120)}</b>", code(view.ref), word]
     if view.facts:
-        parts.append(f'<span style="{_QUIET}">{" · ".join(map(_fact, view.facts))}</span>')
+        parts.append(quiet(" · ".join(map(_fact, view.facts))))
     return f"<div>{'&ensp;'.join(parts)}</div>"
 
 
@@ -146,7 +164,7 @@ def _block(block: Block) -> str:
     printed = f'<pre style="{_PRE}">{lines}</pre>'
     if not block.summary:
         return printed
-    summary = f'<summary style="cursor:pointer"><span style="{_QUIET}">{escape(block.summary)}</span></summary>'
+    summary = f'<summary style="cursor:pointer">{quiet(escape(block.summary))}</summary>'
     return f'<details style="{_GAP}"{" open" if block.open else ""}>{summary}{printed}</details>'
 
 

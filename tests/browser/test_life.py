@@ -182,6 +182,8 @@ def test_a_server_is_restarted_while_a_task_runs(open_notebook: Opener, server_e
     page.server.start()
     page.open()
     page.wait_text(1, running)
+    page.wait_text(1, "Error displaying widget")  # what JupyterLab says of a widget that no kernel knows
+    expect(page.output(1).get_by_text("Error displaying widget")).to_be_hidden()
     page.shot("before-loading")
     page.open_gate("go")
     page.wait_status(ref, "succeeded")
