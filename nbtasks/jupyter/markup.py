@@ -35,7 +35,7 @@ _TRACK = "clear:both;margin-top:3px;height:6px;border-radius:3px;background:rgba
 
 _ABOVE = "nbtasks-above"
 # Where no kernel knows the widgets below, JupyterLab writes an error in their place. It is no news: the line says where to look.
-_NO_ERROR = (
+NO_ERROR = (
     f"<style>.jp-OutputArea-child:has(.{_ABOVE})+.jp-OutputArea-child>.jupyter-widgets:not(:has(*))"
     "{display:none}</style>"
 )
@@ -66,7 +66,7 @@ def mark(status: Status) -> tuple[str, str]:
 def above_widgets(line: str) -> str:
     """What stands in a line above widgets, which a page may have to do without."""
     look = "font-size:12px;line-height:1.45;margin:2px 0"
-    return f'<div class="tex2jax_ignore mathjax_ignore {_ABOVE}" style="{look}">{_NO_ERROR}{line}</div>'
+    return f'<div class="tex2jax_ignore mathjax_ignore {_ABOVE}" style="{look}">{NO_ERROR}{line}</div>'
 
 
 def quiet(line: str) -> str:

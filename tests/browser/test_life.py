@@ -168,10 +168,11 @@ def _opened_again_without_a_kernel(page: NotebookPage) -> None:
     both_themes(page, "5-opened-again")
 
 
-def test_a_server_is_restarted_while_a_task_runs(open_notebook: Opener, server_env: dict[str, str]) -> None:
+@pytest.mark.parametrize("on", ["lab", pytest.param("notebook", marks=pytest.mark.torture)])
+def test_a_server_is_restarted_while_a_task_runs(open_notebook: Opener, server_env: dict[str, str], on: str) -> None:
     """The notebook was saved meanwhile: its file tells the truth, and a kernel that knows nbtasks says the rest."""
     train = f"%%background\n# train\nprint('begun')\n{gate('go')}model = 6 * 7"
-    page = open_notebook([LOAD, train], height=700)
+    page = open_notebook([LOAD, train], on=on, height=700)
     page.run(0)
     page.run(1)
     running = re.compile(r"train[\s\S]*running[\s\S]*as of .*shows now")  # the static card is before the strip

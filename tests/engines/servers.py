@@ -114,6 +114,13 @@ class Place:
             self.workers += [self.run(command, **environ) for _ in range(count or self.count)]
             until(self.workers_listen, what="the engine's workers")
 
+    def restart_ended(self) -> None:
+        """Start those of the engine's workers again that have ended by themselves, as systemd does (docs/deploy)."""
+        ended = [worker for worker in self.workers if worker.poll() is not None]
+        for worker in ended:
+            self.workers.remove(worker)
+            self.workers.append(self.run(self.worker_command()))
+
     def kill_workers(self) -> None:
         """kill -9 of all the engine's workers and of all that they have started."""
         for worker in self.workers:
