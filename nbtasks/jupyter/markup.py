@@ -37,7 +37,7 @@ _ABOVE = "nbtasks-above"
 # Where no kernel knows the widgets below, JupyterLab writes an error in their place. It is no news: the line says where to look.
 NO_ERROR = (
     f"<style>.jp-OutputArea-child:has(.{_ABOVE})+.jp-OutputArea-child>.jupyter-widgets:not(:has(*))"
-    "{display:none}</style>"
+    "{display:none!important}</style>"
 )
 
 # Where a card stands in Markdown, a blank line would end it; written as an entity it is none.
