@@ -181,7 +181,7 @@ def wait(
     with lending():
         done, not_done = concurrent.futures.wait(wanted, seconds("timeout", timeout), return_when)
     bind_names()
-    return Ended(done, not_done)  # type: ignore[arg-type]
+    return Ended(done, not_done)  # type: ignore[arg-type]  # typeshed has sets of Future, these are tasks
 
 
 def as_completed(tasks: Iterable[Task[T]], timeout: float | str | None = None) -> Iterator[Task[T]]:

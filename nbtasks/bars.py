@@ -159,7 +159,7 @@ class Bar(Generic[T]):
         self, iterable: Iterable[T] | None = None, *, desc: str = "", total: float | None = None, unit: str = "it"
     ) -> None:
         if total is None and hasattr(iterable, "__len__"):
-            total = len(iterable)  # type: ignore[arg-type]
+            total = len(iterable)  # type: ignore[arg-type]  # it has a length
         self.desc, self.total, self.unit, self.postfix = str(desc), total, unit, ""
         self.n: float = 0
         self.closed = False

@@ -130,7 +130,7 @@ class Text(NamedTuple):
 def look_at_source(tree: ast.Module, text: str | bytes) -> Text:
     """What counts of a source text; `tree` is what was parsed from it, and is changed."""
     imports = tuple(imports_of(tree))
-    if ("__doc__" if isinstance(text, str) else b"__doc__") not in text:  # type: ignore[operator]
+    if ("__doc__" if isinstance(text, str) else b"__doc__") not in text:  # type: ignore[operator]  # each by its own kind
         for node in ast.walk(tree):
             _drop_docstring(node)
     return Text(hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).digest(), imports)

@@ -141,7 +141,7 @@ class Look:
         self._add(tuple(found))
         key: object = None
         try:
-            for key, value in found.items():  # noqa: B007
+            for key, value in found.items():  # noqa: B007 (where it was)
                 self._add(value)
         except NotKeyable as error:
             error.path.append(f"[{key!r}]" if isinstance(key, (str, int)) else "[…]")

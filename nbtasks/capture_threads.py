@@ -55,12 +55,12 @@ class Routed(io.TextIOBase):
         return True
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # an attribute in typeshed
         """As of the stream."""
         return self._mine().encoding
 
     @property
-    def errors(self) -> str | None:  # type: ignore[override]
+    def errors(self) -> str | None:  # type: ignore[override]  # as above
         """As of the stream."""
         return self._mine().errors
 
@@ -82,7 +82,7 @@ def route(log: int) -> None:
     _routes[:] = [out, err]
     sys.stdout, sys.stderr = out, err
     setattr(sys, "__stdout__", out)  # noqa: B010 (its type says it is final)
-    setattr(sys, "__stderr__", err)  # noqa: B010
+    setattr(sys, "__stderr__", err)  # noqa: B010 (as above)
     keyboard.install()
     faulthandler.enable(2)
 

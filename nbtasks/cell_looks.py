@@ -51,7 +51,7 @@ def apply(looks: Looks) -> None:
     if filters := looks.get("warnings"):
         others = [entry for entry in warnings.filters if entry[2].__module__ != "builtins"]
         warnings.resetwarnings()
-        warnings.filters[:] = [*filters, *others]  # type: ignore[index]
+        warnings.filters[:] = [*filters, *others]  # type: ignore[index]  # a list; typeshed has a sequence
     if "logging" in looks:
         cell_logging.apply(looks["logging"])
     for category, value in looks.get("locale", {}).items():

@@ -183,7 +183,7 @@ class Walk(ast.NodeVisitor):
         self._visit_all(*node.finalbody)
         self.bound |= after
 
-    visit_TryStar = visit_Try  # type: ignore[assignment]
+    visit_TryStar = visit_Try  # type: ignore[assignment]  # one visitor for two kinds of node
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.type is not None:

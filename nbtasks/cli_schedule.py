@@ -124,7 +124,7 @@ def _load(path: str) -> Callable[..., Any]:
         ) from None
     if not callable(found):
         raise OptionError(f"{path} is a {type(found).__name__}, no function")
-    return found  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]  # it was looked up by name
 
 
 def _parameter(text: str) -> tuple[str, Any]:

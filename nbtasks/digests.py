@@ -53,7 +53,7 @@ def fingerprint(obj: object) -> str:
     besides is not looked at. Raises PayloadError when the object cannot be pickled.
     """
     if type(obj) in (set, frozenset):  # whose order is another one in each process
-        found = sorted(_dump(_PrintPickler, item) for item in obj)  # type: ignore[attr-defined]
+        found = sorted(_dump(_PrintPickler, item) for item in obj)  # type: ignore[attr-defined]  # it is iterable, as its type says
         return hashlib.sha256(f"{type(obj).__name__} {found}".encode()).hexdigest()
     return _dump(_PrintPickler, obj)
 

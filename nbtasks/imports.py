@@ -68,7 +68,7 @@ def _wrap(loader: Loader, hooks: list[Hook]) -> None:
         for hook in hooks:
             _call(hook, module)
 
-    loader.exec_module = exec_module  # type: ignore[method-assign]
+    loader.exec_module = exec_module  # type: ignore[method-assign]  # for this one loader
 
 
 _finder = _Finder()

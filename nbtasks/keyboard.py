@@ -48,7 +48,7 @@ def _adapt_getpass(module: ModuleType) -> None:
     def getpass(prompt: str = "Password: ", *args: Any, **kwargs: Any) -> str:
         refuse(f"getpass({str(prompt)[:60]!r})")
 
-    module.getpass = getpass  # type: ignore[attr-defined]
+    module.getpass = getpass  # type: ignore[attr-defined]  # in place of its own
 
 
 def _adapt_pdb(module: ModuleType) -> None:
@@ -86,7 +86,7 @@ class NoInput(io.TextIOBase):
         """Raises NoKeyboard."""
         refuse("sys.stdin.read()")
 
-    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # it never returns
         """Raises NoKeyboard; so do ``readlines`` and looping."""
         refuse("sys.stdin.readline()")
 

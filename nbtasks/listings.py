@@ -30,7 +30,7 @@ _kept: weakref.WeakKeyDictionary[FunctionType, tuple[CodeType, Part | None]] = w
 def lines_of(function: object) -> Part | None:
     """The lines of a function and of the notebook's functions that it uses; None when files have them all."""
     known = _kept.get(function) if type(function) is FunctionType else None
-    if known is not None and known[0] is function.__code__:  # type: ignore[attr-defined]
+    if known is not None and known[0] is function.__code__:  # type: ignore[attr-defined]  # it is a function, as its type says
         return known[1]
     codes = list(_codes(function))
     found = _listings(codes)

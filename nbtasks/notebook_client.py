@@ -29,7 +29,7 @@ _CHECKERS = (
 def _light() -> Iterator[None]:
     """Let these packages be missing meanwhile. Only in a slot, which runs this notebook and no code of its user."""
     missing = [name for name in _CHECKERS if name not in sys.modules] if has_home() else []
-    sys.modules.update(dict.fromkeys(missing))  # type: ignore[arg-type]
+    sys.modules.update(dict.fromkeys(missing))  # type: ignore[arg-type]  # None: not to be imported
     try:
         yield
     finally:

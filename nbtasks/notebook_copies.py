@@ -62,7 +62,7 @@ def write_page(page: str, node: Any) -> None:
     """Write the HTML page of a notebook, as nbformat has it in memory. Raises OSError."""
     from nbconvert import HTMLExporter  # heavy, and few ask for it
 
-    exporter: Any = HTMLExporter()  # type: ignore[no-untyped-call]
+    exporter: Any = HTMLExporter()  # type: ignore[no-untyped-call]  # nbconvert has no types
     name = os.path.splitext(os.path.basename(page))[0]
     write_whole(page, exporter.from_notebook_node(node, {"metadata": {"name": name}})[0])
 

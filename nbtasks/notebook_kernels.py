@@ -44,5 +44,5 @@ def _provide(manager: Any, id: str) -> None:
     from jupyter_client import provisioning
 
     if "kernel_provisioner" not in manager.kernel_spec.metadata:
-        local: Any = provisioning.LocalProvisioner  # type: ignore[attr-defined]
+        local: Any = provisioning.LocalProvisioner  # type: ignore[attr-defined]  # it is not in its __all__
         manager.provisioner = local(kernel_id=id, kernel_spec=manager.kernel_spec, parent=manager)

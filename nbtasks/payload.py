@@ -50,9 +50,9 @@ def dump(name: str, obj: object, *, references: bool = False, where: str = "") -
     state = _plain_state(obj) if type(obj) is FunctionType else None
     if state is None:
         return _dump(name, obj, references, where)
-    known = _plain.get(obj)  # type: ignore[call-overload]
+    known = _plain.get(obj)  # type: ignore[call-overload]  # a function can be a key
     if known is None or known[0] != (name, state):
-        known = _plain[obj] = (name, state), _dump(name, obj, references, where)  # type: ignore[index]
+        known = _plain[obj] = (name, state), _dump(name, obj, references, where)  # type: ignore[index]  # as above
     part: Part = known[1]
     return part
 

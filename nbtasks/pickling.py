@@ -42,7 +42,7 @@ def register_reference(type: type, to_id: Callable[[Any], str]) -> None:
     _referenced[type] = to_id
 
 
-class Pickler(cp.Pickler):  # type: ignore[misc]
+class Pickler(cp.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Pickles to `file`. With ``references=True`` registered types become references, collected in `found`."""
 
     def __init__(
@@ -137,7 +137,7 @@ class _Handle:
     def __reduce_ex__(self, protocol: Any) -> Any:
         make, args, *rest = self._task.__reduce_ex__(protocol)
         # pickle has an opcode for __newobj__, and insists that it makes an object of this very class.
-        return (_new if make is copyreg.__newobj__ else make, args, *rest)  # type: ignore[attr-defined]
+        return (_new if make is copyreg.__newobj__ else make, args, *rest)  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 class _Notebook:

@@ -96,7 +96,7 @@ Recurrence = Every | Cron
 
 def parse_every(interval: object, start: float) -> Every:
     """Every `interval`: seconds, or text such as ``"10m"``. OptionError when it is none, or below a second."""
-    length = seconds("every", interval)  # type: ignore[arg-type]
+    length = seconds("every", interval)  # type: ignore[arg-type]  # it refuses what it cannot read
     if length is None or not SHORTEST <= length <= LONGEST:
         raise OptionError(f"every {interval!r} cannot be: give 1 second to 10 years, such as '10s', '10m', '6h', '1d'")
     return Every(seconds=length, start=start)

@@ -72,7 +72,7 @@ class Streams:
         """Become ``sys.stdout`` and ``sys.stderr``, also for those who go back to the original ones."""
         sys.stdout, sys.stderr = self.out, self.err
         setattr(sys, "__stdout__", self.out)  # noqa: B010 (its type says it is final)
-        setattr(sys, "__stderr__", self.err)  # noqa: B010
+        setattr(sys, "__stderr__", self.err)  # noqa: B010 (as above)
 
     def flush(self) -> None:
         """Hand over what is held back. Errors (a full disk, a closed stream) are not the task's result: dropped."""

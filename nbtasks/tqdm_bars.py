@@ -70,7 +70,7 @@ class TqdmRow:
 
 def _plain(number: Any) -> float:
     """numpy's numbers as Python's: they go into JSON."""
-    return number.item() if hasattr(number, "item") else number  # type: ignore[no-any-return]
+    return number.item() if hasattr(number, "item") else number  # type: ignore[no-any-return]  # whatever it is, it is a number
 
 
 def _find_row(bar: Any) -> TqdmRow | None:

@@ -105,7 +105,7 @@ class Watcher:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            if self._reading._is_owned() or self._reading.acquire(blocking=False):  # type: ignore[attr-defined]
+            if self._reading._is_owned() or self._reading.acquire(blocking=False):  # type: ignore[attr-defined]  # not in typeshed
                 return self._read(lambda: task.has_ended, deadline)
             task.wait_for_note(left)  # another reads; when it stops, it starts the thread for us
 

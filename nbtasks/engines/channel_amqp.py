@@ -73,7 +73,7 @@ class Line:
 
     def _connect(self) -> None:
         if self.connection is None:
-            connection = Connection(  # type: ignore[no-untyped-call]
+            connection = Connection(  # type: ignore[no-untyped-call]  # amqp has no types
                 self.url.address, connect_timeout=_CONNECTS, heartbeat=0,
                 ssl={"cert_reqs": ssl.CERT_REQUIRED} if self.url.transport == "amqps" else False,
                 transport_options={"read_timeout": _ANSWERS, "write_timeout": _ANSWERS},

@@ -168,7 +168,7 @@ class RedisChannel:
             while True:
                 try:
                     with self.client.pipeline() as pipe:
-                        pipe.watch(*marks)  # type: ignore[no-untyped-call]
+                        pipe.watch(*marks)  # type: ignore[no-untyped-call]  # redis types it by half
                         held: Any = pipe.mget(marks)
                         pipe.multi()
                         known = {mark for mark, old in zip(marks, held, strict=True) if old is not None}
@@ -265,7 +265,7 @@ class FarRedis:
     def find_stop(self, queue: str, key: str) -> str:
         """As `FarChannel`."""
         with talking("Redis"):
-            return (self.client.get(named(queue, "stop", key)) or b"").decode()  # type: ignore[union-attr]
+            return (self.client.get(named(queue, "stop", key)) or b"").decode()  # type: ignore[union-attr]  # never awaitable here
 
     def fetch_blob(self, queue: str, hash: str) -> bytes:
         """As `FarChannel`."""
@@ -273,4 +273,4 @@ class FarRedis:
             data = self.client.get(named(queue, "blob", hash))
         if data is None:
             raise LookupError(hash)
-        return bytes(data)  # type: ignore[arg-type]
+        return bytes(data)  # type: ignore[arg-type]  # never awaitable here

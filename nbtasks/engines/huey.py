@@ -84,7 +84,7 @@ def _leave() -> None:
     _own.runners.close()
 
 
-class Consumed(Huey):  # type: ignore[misc]
+class Consumed(Huey):  # type: ignore[misc]  # Huey has no types
     """A Huey that knows one task: `run`. What it would ask its storage about before and after each is not kept there."""
 
     def is_revoked(self, task: Any, timestamp: Any = None, peek: bool = True) -> bool:

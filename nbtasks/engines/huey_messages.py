@@ -53,7 +53,7 @@ def is_batch(data: bytes) -> bool:
     return bool(_decode(data).others)
 
 
-class Notes(Serializer):  # type: ignore[misc]
+class Notes(Serializer):  # type: ignore[misc]  # Huey has no types
     """How Huey reads and writes them."""
 
     def _serialize(self, data: Any) -> bytes:
@@ -65,7 +65,7 @@ class Notes(Serializer):  # type: ignore[misc]
         return Message(id=note.key, name=TASK, priority=note.priority, args=args, kwargs={})
 
 
-class Delivery(Task):  # type: ignore[misc]
+class Delivery(Task):  # type: ignore[misc]  # Huey has no types
     """A task as Huey shows it in its log."""
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ _PIECE = 64 << 20  # bytes of a bundle in one entry of a list
 _STAMP = struct.Struct(">Q")  # Huey puts the time before a message, so that equal priorities keep their order
 
 
-class Storage(PriorityRedisStorage):  # type: ignore[misc]
+class Storage(PriorityRedisStorage):  # type: ignore[misc]  # Huey has no types
     """Huey's own, but lanes that differ by a dash alone are two queues."""
 
     def clean_name(self, name: str) -> str:

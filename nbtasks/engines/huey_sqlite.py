@@ -85,7 +85,7 @@ class HueySqlite(SqliteChannel):
 # The far side.
 
 
-class Storage(SqliteStorage):  # type: ignore[misc]
+class Storage(SqliteStorage):  # type: ignore[misc]  # Huey has no types
     """Huey's own, which sees within milliseconds that there is something, and does not wait for the disk at each step."""
 
     blocking = True  # `dequeue` waits by itself

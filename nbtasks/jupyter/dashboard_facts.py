@@ -79,7 +79,7 @@ class Facts:
             Order.MEMORY: lambda id: -self._time_and_memory(id)[1],
         }
         if order in keys:
-            ids.sort(key=keys[order])  # type: ignore[arg-type]
+            ids.sort(key=keys[order])  # type: ignore[arg-type]  # all keys of one order compare
         return ids
 
     def _live_first(self, ids: list[str]) -> list[str]:

@@ -42,7 +42,7 @@ def plainly(magic: Callable[..., Any]) -> Callable[..., Any]:
 
 def shown_as(error: Raised, text: str) -> Raised:
     """`error`, which IPython then shows as `text` instead of its traceback."""
-    error._render_traceback_ = partial(str.splitlines, text)  # type: ignore[attr-defined]
+    error._render_traceback_ = partial(str.splitlines, text)  # type: ignore[attr-defined]  # IPython looks for it
     return error
 
 

@@ -50,7 +50,7 @@ class Bell:
             _make_folder(folder)
             if not os.path.exists(self.path):  # swept away by someone who took us for dead
                 os.close(self.fd)
-                self.__init__(folder, self.name)  # type: ignore[misc]
+                self.__init__(folder, self.name)  # type: ignore[misc]  # all of it anew
                 return
             os.rename(self.path, f"{folder}/{self.name}")
         self.folder = folder

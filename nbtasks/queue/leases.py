@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # not there
 
 _POLL = 0.001  # seconds between two tries of who waits: only what is held for an instant is waited for
 

@@ -63,7 +63,7 @@ class Needy:
             needs = self._needs_of(head)
             if needs is None or (needs.fresh and not fresh) or not self._is_ours(head):
                 continue
-            if taken := tokens.try_take(self.store, needs, lambda line=head.line: self._claim(line, slot)):  # type: ignore[misc]
+            if taken := tokens.try_take(self.store, needs, lambda line=head.line: self._claim(line, slot)):  # type: ignore[misc]  # the default is there to bind it
                 return taken
         return None
 

@@ -48,7 +48,7 @@ class Warmth:
             signal.setitimer(signal.ITIMER_REAL, 0)
         os.umask(self.umask)
         if warnings.filters != self.filters:
-            warnings.filters[:] = self.filters  # type: ignore[index]
+            warnings.filters[:] = self.filters  # type: ignore[index]  # a list; typeshed has a sequence
         self._close_figures()
         return self._is_sound()
 
