@@ -47,26 +47,17 @@ def test_a_password_is_never_shown(queue: Queue, start: Start) -> None:
     assert "verysecret" not in "".join(path.read_text() for path in Path(queue.root).rglob("identity"))
 
 
-def test_a_library_that_is_not_installed_is_named() -> None:
+@pytest.mark.parametrize(("missing", "engine"), [("rq", "rq"), ("redis", "celery")])
+def test_a_library_that_is_not_installed_is_named(missing: str, engine: str) -> None:
     code = (
-        "import sys; sys.modules['rq'] = None\n"
+        f"import sys; sys.modules[{missing!r}] = None\n"
         "from nbtasks.engines import registry, urls\n"
-        "try: registry.open_engine(urls.parse('rq+redis://h'))\n"
+        f"try: registry.open_engine(urls.parse('{engine}+redis://h'))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "EngineError rq+redis://h needs the module 'rq', which is not installed: pip install 'nbtasks[rq]'\n"
-
-
-def test_redis_that_is_not_installed_is_named_for_celery() -> None:
-    code = (
-        "import sys; sys.modules['redis'] = None\n"
-        "from nbtasks.engines import registry, urls\n"
-        "try: registry.open_engine(urls.parse('celery+redis://h'))\n"
-        "except Exception as error: print(error)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "celery+redis://h needs the module 'redis', which is not installed: pip install 'nbtasks[celery]'\n"
+    named = f"needs the module {missing!r}, which is not installed: pip install 'nbtasks[{engine}]'"
+    assert said == f"EngineError {engine}+redis://h {named}\n"
 
 
 def test_the_inline_engine_has_one_slot(queue: Queue, start: Start) -> None:

@@ -61,6 +61,11 @@ def fail() -> None:
     raise ValueError("no good")
 
 
+def fail_at_length() -> None:
+    """With colours, more than a line, and more than anybody reads."""
+    raise ValueError("\x1b[31mred\nand on" + " and on" * 200)
+
+
 def fail_until(path: str, count: int) -> int:
     """Fail until the file has `count` lines, one for each try."""
     print("try")

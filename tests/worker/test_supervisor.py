@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,15 @@ def test_it_says_who_it_is_and_what_it_runs(queue: Queue, start: Start) -> None:
     worker.wait_for(rf"fail\[{failing.short}\] failed in 0\.\d+s: ValueError: .+")
     worker.wait_for("leaving")
     assert not os.path.exists(queue.layout.worker_folder(name))
+
+
+def test_a_reason_takes_one_plain_line_of_the_log(queue: Queue, start: Start) -> None:
+    task = nbtasks.submit(calls.fail_at_length)
+    worker = start("-w", "1", "--burst")
+    assert worker.end() == 0
+    worker.wait_for(rf"\[{task.short}\] failed in 0\.\d+s: ValueError: {re.escape(' [31mred and on and on')}.* …\n")
+    assert "\x1b" not in worker.log
+    assert max(map(len, worker.log.splitlines())) < 400
 
 
 def test_sigterm_lets_finish_what_runs_and_claims_nothing_more(
